@@ -1,0 +1,65 @@
+# Every target works on its own in a fresh clone: what it needs, it makes first.
+#
+#     make book        the book, in _build/html/index.html
+#     make test        unit tests and every notebook
+#     make notebooks   regenerate and execute the notebooks from book/src
+#
+# PYTHON picks the interpreter that makes .venv (3.11 or later):
+#     make book PYTHON=python3.13
+
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+READY := $(VENV)/.ready
+UV := $(BIN)/python -m uv
+export VIRTUAL_ENV := $(abspath $(VENV))
+unexport PYTHONPATH PYTHONHOME
+
+.DEFAULT_GOAL := help
+.DELETE_ON_ERROR:
+.PHONY: help book test notebooks lint format lock clean
+
+help: ## list the targets
+	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' Makefile
+
+book: $(READY) ## build the book; warnings are errors
+	@$(BIN)/jupyter-book build book -W -n --keep-going
+	@echo "Open _build/html/index.html"
+
+# ARGS goes to pytest: make test ARGS="-k schedule", make test ARGS="-m slow"
+test: $(READY) ## run the unit tests and every notebook
+	@$(BIN)/python -m pytest --nbval $(ARGS)
+
+# CHAPTERS limits the work: make notebooks CHAPTERS=01_vae
+notebooks: $(READY) ## regenerate and execute the notebooks from book/src
+	@$(BIN)/python book/make_notebooks.py $(CHAPTERS)
+
+lint: $(READY) ## check style and formatting, chapters included
+	@$(BIN)/ruff check .
+	@$(BIN)/ruff format --check .
+	@$(BIN)/python book/lint_sources.py
+
+format: $(READY) ## mend style and formatting, chapters included
+	@$(BIN)/ruff check --fix .
+	@$(BIN)/ruff format .
+	@$(BIN)/python book/lint_sources.py --fix
+
+lock: $(READY) ## renew requirements.lock from pyproject.toml; UPGRADE=1 takes newer versions
+	@$(UV) pip compile --quiet --universal --generate-hashes --no-emit-index-url \
+	    --no-annotate --python-version 3.11 --extra book --extra test \
+	    $(if $(UPGRADE),--upgrade) pyproject.toml -o requirements.lock
+
+clean: ## remove built pages and caches, keep .venv
+	rm -rf _build .pytest_cache .ruff_cache
+	find book ldm_tutorial tests -name __pycache__ -type d -prune -exec rm -rf {} +
+
+$(READY): pyproject.toml requirements.lock
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null || { \
+	    echo "make: '$(PYTHON)' is missing or older than Python 3.11; name another: make $(MAKECMDGOALS) PYTHON=python3.13" >&2; exit 1; }
+	@test -x $(BIN)/pip || $(PYTHON) -m venv $(VENV) || { \
+	    rm -rf $(VENV); echo "make: no virtual environment could be made; on Debian or Ubuntu: apt install python3-venv" >&2; exit 1; }
+	@echo "Installing into $(VENV), about 6 GB with the default build of torch ..."
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check uv
+	@$(UV) pip install --quiet --require-hashes -r requirements.lock
+	@$(UV) pip install --quiet --no-deps --no-build-isolation -e .
+	@touch $@

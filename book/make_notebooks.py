@@ -1,0 +1,253 @@
+"""Turn each chapter's source `src/NN_name.md` into an executed `NN_name.ipynb`.
+
+    python book/make_notebooks.py                 write and execute every chapter
+    python book/make_notebooks.py 01_vae 02_kl    only these
+    python book/make_notebooks.py --check         compare, execute nothing
+
+A source is MyST notebook text. Two placeholders are filled in from the one place that
+holds the repository's address, `[project.urls] Repository` in pyproject.toml:
+`{{colab_badge}}` in Markdown and `{{install}}` in a code cell.
+"""
+
+import argparse
+import hashlib
+import os
+import re
+import sys
+import time
+import tomllib
+from pathlib import Path
+
+import jupytext
+import nbformat
+from nbclient import NotebookClient
+from nbclient.exceptions import CellExecutionError
+
+BOOK = Path(__file__).resolve().parent
+ROOT = BOOK.parent
+MAX_BYTES = 1_500_000
+WIDGET = "application/vnd.jupyter.widget-view+json"
+NOTEBOOK_METADATA = {
+    "accelerator": "GPU",  # Colab offers a GPU when it opens the notebook
+    "colab": {"gpuType": "T4", "provenance": []},
+    "kernelspec": {
+        "display_name": "Python 3",
+        "language": "python",
+        "name": "python3",
+    },
+    "language_info": {
+        "file_extension": ".py",
+        "mimetype": "text/x-python",
+        "name": "python",
+        "pygments_lexer": "ipython3",
+    },
+}
+
+
+class ChapterError(Exception):
+    """A chapter that cannot be made; the message is for the author."""
+
+
+def sources() -> dict[str, Path]:
+    """Chapter name -> source, in the book's order."""
+    return {path.stem: path for path in sorted((BOOK / "src").glob("[0-9]*_*.md"))}
+
+
+def notebook_path(name: str) -> Path:
+    return BOOK / f"{name}.ipynb"
+
+
+def repository() -> str:
+    """The repository's address, e.g. https://github.com/OWNER/REPO."""
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text("utf8"))["project"]
+    return project["urls"]["Repository"].rstrip("/")
+
+
+def colab_badge(name: str) -> str:
+    opened = repository().replace("https://github.com/", "")
+    site = "https://colab.research.google.com"
+    return (
+        f"[![Open in Colab]({site}/assets/colab-badge.svg)]"
+        f"({site}/github/{opened}/blob/main/book/{name}.ipynb)"
+    )
+
+
+def install_code() -> str:
+    return (
+        "import importlib.util\n\n"
+        'if importlib.util.find_spec("ldm_tutorial") is None:\n'
+        f"    %pip install -q git+{repository()}"
+    )
+
+
+def cell_id(cell, seen: set[str]) -> str:
+    """An id that depends on what the cell says, so an edit leaves the others alone."""
+    text = f"{cell.cell_type}\n{cell.source}"
+    for attempt in range(1000):
+        digest = hashlib.sha256(f"{attempt}\n{text}".encode()).hexdigest()[:8]
+        if digest not in seen:
+            seen.add(digest)
+            return digest
+    raise ChapterError(f"too many equal cells: {cell.source[:60]!r}")
+
+
+def generate(source: Path):
+    """The notebook that `source` stands for, not executed."""
+    notebook = jupytext.reads(source.read_text("utf8"), fmt="md:myst")
+    seen: set[str] = set()
+    for cell in notebook.cells:
+        cell.id = cell_id(cell, seen)
+        if cell.cell_type == "code":
+            cell.source = cell.source.replace("{{install}}", install_code())
+        else:
+            badge = colab_badge(source.stem)
+            cell.source = cell.source.replace("{{colab_badge}}", badge)
+    notebook.metadata = nbformat.from_dict(NOTEBOOK_METADATA)
+    notebook.nbformat, notebook.nbformat_minor = 4, 5
+    nbformat.validate(notebook)
+    return notebook
+
+
+def execute(notebook) -> float:
+    """Run every cell in the folder of the book; return the seconds it took."""
+    client = NotebookClient(
+        notebook,
+        kernel_name="python3",
+        timeout=None,
+        extra_arguments=["--log-level=40"],  # errors only
+        record_timing=False,
+        coalesce_streams=True,
+        store_widget_state=False,
+        resources={"metadata": {"path": str(BOOK)}},
+    )
+    start = time.perf_counter()
+    try:
+        client.execute()
+    except CellExecutionError as error:
+        raise ChapterError(describe(notebook, error)) from None
+    seconds = time.perf_counter() - start
+    notebook.metadata = nbformat.from_dict(NOTEBOOK_METADATA)
+    for cell in notebook.cells:
+        cell.metadata.pop("execution", None)
+        for output in cell.get("outputs", ()):
+            # A page without a kernel shows the plain text of a widget instead.
+            output.get("data", {}).pop(WIDGET, None)
+    return seconds
+
+
+def describe(notebook, error: CellExecutionError) -> str:
+    """The failing cell and the end of its traceback, without terminal colours."""
+    failed = [
+        (number, cell, output)
+        for number, cell in enumerate(notebook.cells, 1)
+        for output in cell.get("outputs", ())
+        if output.output_type == "error"
+    ]
+    if not failed:
+        return str(error)
+    number, cell, output = failed[-1]
+    code = "\n".join(f"    {line}" for line in cell.source.splitlines())
+    trace = re.sub(r"\x1b\[[0-9;]*m", "", "\n".join(output.traceback))
+    tail = "\n".join(trace.splitlines()[-25:])
+    return f"cell {number} raised {output.ename}\n{code}\n{tail}"
+
+
+def own_paths(text: str) -> list[str]:
+    """Traces of the machine a notebook ran on, which have no place in it."""
+    here = [str(ROOT), *({str(Path.home())} - {"/", "/root"})]
+    found = [path for path in here if path in text]
+    return found + sorted(set(re.findall(r"/ipykernel_\d+/", text)))
+
+
+def write(notebook, path: Path) -> int:
+    """Store the notebook in one step and return its size in bytes."""
+    text = nbformat.writes(notebook, version=4).rstrip("\n") + "\n"
+    size = len(text.encode())
+    if size > MAX_BYTES:
+        raise ChapterError(
+            f"the notebook is {size / 1e6:.2f} MB and {MAX_BYTES / 1e6} MB are allowed;"
+            " show fewer or smaller images"
+        )
+    if found := own_paths(text):
+        raise ChapterError(f"an output holds paths of this machine: {found}")
+    partial = path.with_name(f".{path.name}.partial")
+    partial.write_text(text, "utf8")
+    os.replace(partial, path)
+    return size
+
+
+def comparable(notebook) -> list[tuple]:
+    """What the source decides about each cell."""
+    return [
+        (cell.id, cell.cell_type, cell.source, dict(cell.metadata))
+        for cell in notebook.cells
+    ]
+
+
+def problems(name: str) -> list[str]:
+    """Why the stored notebook does not stand for its source; empty if it does."""
+    path, source = notebook_path(name), sources().get(name)
+    if source is None:
+        return [f"book/{name}.ipynb has no source book/src/{name}.md"]
+    if not path.exists():
+        return [f"book/{name}.ipynb is missing"]
+    stored, wanted = nbformat.read(path, as_version=4), generate(source)
+    found = []
+    if len(stored.cells) != len(wanted.cells):
+        found.append(f"{len(stored.cells)} cells, the source has {len(wanted.cells)}")
+    pairs = zip(comparable(stored), comparable(wanted), strict=False)
+    for number, (old, new) in enumerate(pairs, 1):
+        if old != new:
+            found.append(f"cell {number} differs from the source")
+            break
+    if dict(stored.metadata) != NOTEBOOK_METADATA:
+        found.append("the notebook's metadata differ")
+    for number, cell in enumerate(stored.cells, 1):
+        if cell.cell_type != "code":
+            continue
+        if cell.source.strip() and cell.execution_count is None:
+            found.append(f"cell {number} was never executed")
+        if any(output.output_type == "error" for output in cell.outputs):
+            found.append(f"cell {number} holds an error")
+    return [f"book/{name}.ipynb: {one}" for one in found]
+
+
+def check(names: list[str]) -> int:
+    orphans = {path.stem for path in BOOK.glob("[0-9]*_*.ipynb")} - set(sources())
+    found = [one for name in [*names, *sorted(orphans)] for one in problems(name)]
+    for one in found:
+        print(one)
+    if found:
+        print("Run: make notebooks")
+    return 1 if found else 0
+
+
+def make(names: list[str]) -> int:
+    status = 0
+    for name in names:
+        try:
+            notebook = generate(sources()[name])
+            print(f"{name} ...", flush=True)
+            seconds = execute(notebook)
+            size = write(notebook, notebook_path(name))
+        except ChapterError as error:
+            print(f"{name}: {error}\nThe stored notebook is as before.", flush=True)
+            status = 1
+        else:
+            print(f"{name}: {seconds:.0f} s, {size / 1e6:.2f} MB", flush=True)
+    return status
+
+
+def main(arguments: list[str] | None = None) -> int:
+    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
+    parser.add_argument("names", nargs="*", help="chapters, e.g. 01_vae (default: all)")
+    parser.add_argument("--check", action="store_true", help="compare, execute nothing")
+    options = parser.parse_args(arguments)
+    names = [Path(name).stem for name in options.names] or list(sources())
+    if unknown := sorted(set(names) - set(sources())):
+        parser.error(f"no such chapter {unknown}; there are {list(sources())}")
+    return check(names) if options.check else make(names)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,95 @@
+"""The forward process and the training objective.
+
+One equation carries it all (Ho et al. 2020, eq. 4):
+
+    z_t = sqrt(alpha_bar_t) z_0 + sqrt(1 - alpha_bar_t) eps,    eps ~ N(0, I)
+
+The network may predict any of three targets, because each, with z_t, gives the others:
+eps (Ho et al. 2020), v = sqrt(alpha_bar) eps - sqrt(1 - alpha_bar) z_0 (Salimans & Ho
+2022, app. D) or x0, the clean array.
+"""
+
+from collections.abc import Callable
+from typing import Literal
+
+import torch
+from torch import Tensor
+
+from ldm_tutorial.gaussian import normal_like
+from ldm_tutorial.schedule import NoiseSchedule
+
+PredictionType = Literal["eps", "v", "x0"]
+Denoiser = Callable[[Tensor, Tensor], Tensor]  # (z_t, t) -> prediction
+
+
+def add_noise(z_0: Tensor, eps: Tensor, alpha_bar_t: Tensor) -> Tensor:
+    """z_t for clean ``z_0`` and noise ``eps``, both (B, ...); ``alpha_bar_t``
+    broadcasts against them, shape (B, 1, ..., 1) or ()."""
+    return alpha_bar_t.sqrt() * z_0 + (1 - alpha_bar_t).sqrt() * eps
+
+
+def prediction_target(
+    z_0: Tensor, eps: Tensor, alpha_bar_t: Tensor, prediction_type: PredictionType
+) -> Tensor:
+    """What the network should put out; same shape as ``z_0``."""
+    if prediction_type == "eps":
+        return eps
+    if prediction_type == "v":
+        return alpha_bar_t.sqrt() * eps - (1 - alpha_bar_t).sqrt() * z_0
+    if prediction_type == "x0":
+        return z_0
+    raise unknown(prediction_type)
+
+
+def split_prediction(
+    prediction: Tensor,
+    z_t: Tensor,
+    alpha_bar_t: Tensor,
+    prediction_type: PredictionType,
+) -> tuple[Tensor, Tensor]:
+    """Estimates of (z_0, eps) that the network's output implies.
+
+    The inverse of ``prediction_target``: put the true target in and the true z_0 and
+    eps come out.
+    """
+    signal, noise = alpha_bar_t.sqrt(), (1 - alpha_bar_t).sqrt()
+    if prediction_type == "eps":
+        return (z_t - noise * prediction) / signal, prediction
+    if prediction_type == "v":
+        return signal * z_t - noise * prediction, noise * z_t + signal * prediction
+    if prediction_type == "x0":
+        return prediction, (z_t - signal * prediction) / noise
+    raise unknown(prediction_type)
+
+
+def diffusion_loss(
+    denoiser: Denoiser,
+    schedule: NoiseSchedule,
+    z_0: Tensor,
+    prediction_type: PredictionType = "eps",
+    generator: torch.Generator | None = None,
+) -> Tensor:
+    """L_simple: mean squared error at uniformly drawn times (Ho et al. 2020, eq. 14).
+
+    Args:
+        denoiser: maps z_t (B, ...) and t int64 (B,) to a prediction (B, ...).
+        z_0: clean arrays (B, ...), at unit scale.
+
+    Returns:
+        A scalar, in units of the target's variance per element.
+    """
+    device = z_0.device if generator is None else generator.device
+    t = torch.randint(
+        len(schedule), (len(z_0),), generator=generator, device=device
+    ).to(z_0.device)
+    eps = normal_like(z_0, generator)
+    alpha_bar_t = schedule.at(t, like=z_0)
+    target = prediction_target(z_0, eps, alpha_bar_t, prediction_type)
+    prediction = denoiser(add_noise(z_0, eps, alpha_bar_t), t)
+    return (prediction - target).square().mean()
+
+
+def unknown(prediction_type: str) -> ValueError:
+    return ValueError(
+        f"prediction type {prediction_type!r} is unknown; choose eps, v or x0"
+    )

@@ -1,0 +1,137 @@
+"""Building blocks shared by the VAE and the UNet. All tensors are NCHW."""
+
+import math
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+
+def group_norm(channels: int) -> nn.GroupNorm:
+    """GroupNorm (Wu & He 2018) with at most 8 groups of at least 8 channels.
+
+    With few channels per group the layer turns into instance norm, which erases the
+    brightness and the colour of an image that a VAE has to keep.
+    """
+    groups = max(1, min(8, channels // 8))
+    while channels % groups:
+        groups -= 1
+    return nn.GroupNorm(groups, channels, eps=1e-6)
+
+
+def zero_init(layer: nn.Module) -> nn.Module:
+    """Zero a layer's parameters, so that a residual block starts as the identity."""
+    for parameter in layer.parameters():
+        nn.init.zeros_(parameter)
+    return layer
+
+
+def conv3x3(in_channels: int, out_channels: int, stride: int = 1) -> nn.Conv2d:
+    return nn.Conv2d(in_channels, out_channels, 3, stride=stride, padding=1)
+
+
+class ResBlock(nn.Module):
+    """x + conv(act(norm(conv(act(norm(x)))))), with the time embedding, if any,
+    as scale and shift of the second norm (Dhariwal & Nichol 2021, sec. 3).
+
+    Shapes: x (B, C_in, H, W), emb (B, emb_dim) -> (B, C_out, H, W).
+    """
+
+    def __init__(
+        self,
+        in_channels: int,
+        out_channels: int,
+        emb_dim: int | None = None,
+        dropout: float = 0.0,
+    ):
+        super().__init__()
+        self.norm1 = group_norm(in_channels)
+        self.conv1 = conv3x3(in_channels, out_channels)
+        self.norm2 = group_norm(out_channels)
+        self.dropout = nn.Dropout(dropout)
+        self.conv2 = zero_init(conv3x3(out_channels, out_channels))
+        self.emb = nn.Linear(emb_dim, 2 * out_channels) if emb_dim else None
+        same = in_channels == out_channels
+        self.skip = nn.Identity() if same else nn.Conv2d(in_channels, out_channels, 1)
+
+    def forward(self, x: Tensor, emb: Tensor | None = None) -> Tensor:
+        h = self.norm2(self.conv1(F.silu(self.norm1(x))))
+        if self.emb is not None:
+            scale, shift = self.emb(F.silu(emb))[:, :, None, None].chunk(2, dim=1)
+            h = h * (1 + scale) + shift
+        return self.skip(x) + self.conv2(self.dropout(F.silu(h)))
+
+
+class Attention(nn.Module):
+    """Self-attention over all H*W positions, with a residual connection.
+
+    Its cost grows with (H*W)^2, which is why it sits only at low resolution.
+    Shapes: (B, C, H, W) -> (B, C, H, W).
+    """
+
+    def __init__(self, channels: int, head_dim: int = 32):
+        super().__init__()
+        if channels % head_dim:
+            raise ValueError(
+                f"attention over {channels} channels does not divide into heads of "
+                f"{head_dim}; make the channels a multiple of {head_dim}"
+            )
+        self.head_dim = head_dim
+        self.norm = group_norm(channels)
+        self.qkv = nn.Linear(channels, 3 * channels)
+        self.out = zero_init(nn.Linear(channels, channels))
+
+    def forward(self, x: Tensor) -> Tensor:
+        B, C, H, W = x.shape
+        tokens = self.norm(x).flatten(2).transpose(1, 2)  # (B, HW, C)
+        qkv = self.qkv(tokens).view(B, H * W, 3, -1, self.head_dim)
+        q, k, v = qkv.permute(2, 0, 3, 1, 4)  # each (B, heads, HW, head_dim)
+        h = F.scaled_dot_product_attention(q, k, v)
+        h = self.out(h.transpose(1, 2).reshape(B, H * W, C))
+        return x + h.transpose(1, 2).view(B, C, H, W)
+
+
+class Downsample(nn.Module):
+    """Halve height and width by a 3x3 convolution with stride 2."""
+
+    def __init__(self, in_channels: int, out_channels: int):
+        super().__init__()
+        self.conv = conv3x3(in_channels, out_channels, stride=2)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.conv(x)
+
+
+class Upsample(nn.Module):
+    """Double height and width: a 3x3 convolution, then nearest-neighbour copies.
+
+    Convolving before the copy costs a quarter of convolving after it.
+    """
+
+    def __init__(self, in_channels: int, out_channels: int):
+        super().__init__()
+        self.conv = conv3x3(in_channels, out_channels)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return F.interpolate(self.conv(x), scale_factor=2, mode="nearest")
+
+
+class TimeEmbedding(nn.Module):
+    """Sines and cosines of t (Vaswani et al. 2017), then two linear layers.
+
+    Shapes: t int64 (B,) -> (B, dim).
+    """
+
+    def __init__(self, dim: int, frequencies: int = 128, max_period: float = 10_000.0):
+        super().__init__()
+        steps = torch.arange(frequencies // 2) / (frequencies // 2)
+        frequency = torch.exp(-math.log(max_period) * steps)
+        self.register_buffer("frequency", frequency, persistent=False)
+        self.mlp = nn.Sequential(
+            nn.Linear(frequencies, dim), nn.SiLU(), nn.Linear(dim, dim)
+        )
+
+    def forward(self, t: Tensor) -> Tensor:
+        angle = t[:, None].to(self.frequency) * self.frequency[None]
+        waves = torch.cat([angle.cos(), angle.sin()], dim=1)
+        return self.mlp(waves.to(self.mlp[0].weight.dtype))

@@ -1,0 +1,175 @@
+"""Samplers: from noise back to data, one denoiser call a step.
+
+Every sampler is a generator with one signature. It yields the array after each step:
+
+    *steps, z_0 = ddim(denoiser, schedule, z_T, steps=50)    # all of them
+    z_0 = last(ddim(denoiser, schedule, z_T, steps=50))      # only the end
+"""
+
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator
+
+import torch
+from torch import Tensor
+
+from ldm_tutorial.diffusion import Denoiser, PredictionType, split_prediction
+from ldm_tutorial.gaussian import normal_like
+from ldm_tutorial.schedule import NoiseSchedule
+
+Sampler = Callable[..., Iterator[Tensor]]
+
+
+def ddpm_step(
+    z_t: Tensor,
+    x0: Tensor,
+    alpha_bar_t: Tensor,
+    alpha_bar_s: Tensor,
+    generator: torch.Generator | None = None,
+) -> Tensor:
+    """Draw z_s from q(z_s | z_t, z_0 = x0), s < t (Ho et al. 2020, eqs. 6 and 7).
+
+    With s = t - 1 this is the paper's step; with larger strides it is the same
+    posterior of the shortened chain. alpha_bar_s = 1 gives x0 itself.
+    """
+    alpha_ts = alpha_bar_t / alpha_bar_s
+    beta_ts = 1 - alpha_ts
+    from_x0 = alpha_bar_s.sqrt() * beta_ts * x0
+    from_z_t = alpha_ts.sqrt() * (1 - alpha_bar_s) * z_t
+    variance = beta_ts * (1 - alpha_bar_s) / (1 - alpha_bar_t)
+    mean = (from_x0 + from_z_t) / (1 - alpha_bar_t)
+    return mean + variance.sqrt() * normal_like(z_t, generator)
+
+
+def ddim_step(
+    x0: Tensor,
+    eps: Tensor,
+    alpha_bar_t: Tensor,
+    alpha_bar_s: Tensor,
+    eta: float = 0.0,
+    generator: torch.Generator | None = None,
+) -> Tensor:
+    """Step from t to s < t (Song et al. 2021, eqs. 12 and 16).
+
+    eta = 0 is deterministic: the noise estimate stays and its share is turned down.
+    eta = 1 adds as much fresh noise as ``ddpm_step`` does.
+    """
+    variance = (1 - alpha_bar_s) / (1 - alpha_bar_t) * (1 - alpha_bar_t / alpha_bar_s)
+    z_s = alpha_bar_s.sqrt() * x0 + (1 - alpha_bar_s - eta**2 * variance).sqrt() * eps
+    if eta > 0:
+        z_s = z_s + eta * variance.sqrt() * normal_like(x0, generator)
+    return z_s
+
+
+def estimate(
+    denoiser: Denoiser,
+    schedule: NoiseSchedule,
+    z_t: Tensor,
+    t: int,
+    prediction_type: PredictionType = "eps",
+    clip: float | None = None,
+) -> tuple[Tensor, Tensor]:
+    """One denoiser call: the estimates of (z_0, eps) at time ``t``.
+
+    ``clip`` bounds the estimate of z_0 to [-clip, clip]; eps follows it.
+    """
+    times = torch.full((len(z_t),), t, device=z_t.device)
+    alpha_bar_t = schedule.at(times, like=z_t)
+    prediction = denoiser(z_t, times)
+    x0, eps = split_prediction(prediction, z_t, alpha_bar_t, prediction_type)
+    if clip is not None:
+        x0 = x0.clamp(-clip, clip)
+        eps = (z_t - alpha_bar_t.sqrt() * x0) / (1 - alpha_bar_t).sqrt()
+    return x0, eps
+
+
+@torch.no_grad()
+def ddpm(
+    denoiser: Denoiser,
+    schedule: NoiseSchedule,
+    z_T: Tensor,
+    *,
+    steps: int = 1000,
+    prediction_type: PredictionType = "eps",
+    clip: float | None = None,
+    generator: torch.Generator | None = None,
+) -> Iterator[Tensor]:
+    """Ancestral sampling (Ho et al. 2020, algorithm 2).
+
+    Args:
+        denoiser: maps z_t (B, ...) and t int64 (B,) to a prediction (B, ...).
+        z_T: where to start, (B, ...): standard normal noise.
+        steps: denoiser calls, 1 to T.
+        clip: bound on the estimate of z_0: 1 for images, None for latents, whose
+            range nobody knows.
+        generator: source of the noise that each step adds.
+    """
+    z = z_T
+    for t, alpha_bar_t, alpha_bar_s in intervals(schedule, steps, z_T):
+        x0, _ = estimate(denoiser, schedule, z, t, prediction_type, clip)
+        z = ddpm_step(z, x0, alpha_bar_t, alpha_bar_s, generator)
+        yield z
+
+
+@torch.no_grad()
+def ddim(
+    denoiser: Denoiser,
+    schedule: NoiseSchedule,
+    z_T: Tensor,
+    *,
+    steps: int = 50,
+    prediction_type: PredictionType = "eps",
+    clip: float | None = None,
+    generator: torch.Generator | None = None,
+    eta: float = 0.0,
+) -> Iterator[Tensor]:
+    """DDIM (Song et al. 2021, eq. 12). Arguments as in ``ddpm``, and ``eta``: from 0,
+    deterministic, to 1, as noisy as DDPM."""
+    z = z_T
+    for t, alpha_bar_t, alpha_bar_s in intervals(schedule, steps, z_T):
+        x0, eps = estimate(denoiser, schedule, z, t, prediction_type, clip)
+        z = ddim_step(x0, eps, alpha_bar_t, alpha_bar_s, eta, generator)
+        yield z
+
+
+SAMPLERS: dict[str, Sampler] = {"ddpm": ddpm, "ddim": ddim}
+
+
+def intervals(
+    schedule: NoiseSchedule, steps: int, like: Tensor
+) -> list[tuple[int, Tensor, Tensor]]:
+    """(t, alpha_bar_t, alpha_bar_s) for each step from t down to the next time s; the
+    last step ends at alpha_bar_s = 1, without noise."""
+    times = schedule.timesteps(steps)
+    alpha_bar = schedule.alpha_bar.to(like.device, like.dtype)
+    ends = [*alpha_bar[times[1:]], alpha_bar.new_ones(())]
+    return list(zip(times, alpha_bar[times], ends, strict=True))
+
+
+def last(arrays: Iterable[Tensor]) -> Tensor:
+    """The last array of a sampler, without keeping the others."""
+    return deque(arrays, maxlen=1)[0]
+
+
+def guided(
+    unet: Callable[..., Tensor], y: Tensor | None, guidance_scale: float = 1.0
+) -> Denoiser:
+    """A denoiser for classes ``y`` with classifier-free guidance (Ho & Salimans 2022).
+
+    The prediction is uncond + guidance_scale * (cond - uncond): 1 is the plain
+    conditional model, 0 ignores the class, more than 1 exaggerates it. Guidance costs
+    two evaluations a step, done as one batch.
+
+    Args:
+        unet: maps (z_t, t, y) to a prediction; ``y=None`` means no class.
+        y: int64 (B,), or None for unconditional sampling.
+    """
+    if y is None or guidance_scale == 1.0:
+        return lambda z_t, t: unet(z_t, t, y)
+    no_class = torch.full_like(y, unet.config.num_classes)
+
+    def denoiser(z_t: Tensor, t: Tensor) -> Tensor:
+        both = unet(z_t.repeat(2, 1, 1, 1), t.repeat(2), torch.cat([y, no_class]))
+        cond, uncond = both.chunk(2)
+        return uncond + guidance_scale * (cond - uncond)
+
+    return denoiser

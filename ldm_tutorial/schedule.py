@@ -1,0 +1,141 @@
+"""Noise schedules: how much of the signal is left at each step t.
+
+Everything a discrete-time diffusion model needs follows from one sequence,
+alpha_bar[t] = product of (1 - beta[s]) for s <= t, written ᾱ_t in
+Ho et al., "Denoising Diffusion Probabilistic Models", 2020 (arXiv:2006.11239).
+"""
+
+import math
+from dataclasses import dataclass
+from typing import Literal
+
+import torch
+from torch import Tensor
+
+ScheduleName = Literal["linear", "scaled_linear", "cosine"]
+
+
+@dataclass(frozen=True)
+class ScheduleConfig:
+    """Which noise schedule.
+
+    Attributes:
+        name: linear (Ho et al. 2020), scaled_linear (Rombach et al. 2022) or
+            cosine (Nichol & Dhariwal 2021).
+        num_train_timesteps: T, the number of noise levels.
+        beta_start: first beta; ignored by cosine.
+        beta_end: last beta; ignored by cosine.
+        zero_terminal_snr: rescale so that nothing of the signal is left at the last
+            step (Lin et al. 2024, algorithm 1).
+    """
+
+    name: ScheduleName = "linear"
+    num_train_timesteps: int = 1000
+    beta_start: float = 1e-4
+    beta_end: float = 0.02
+    zero_terminal_snr: bool = False
+
+
+@dataclass(frozen=True)
+class NoiseSchedule:
+    """One tensor, ``alpha_bar`` of shape (T,), falling from about 1 to about 0."""
+
+    alpha_bar: Tensor
+
+    def __post_init__(self):
+        a = self.alpha_bar
+        if a.ndim != 1 or not bool(((a >= 0) & (a < 1)).all() & (a.diff() < 0).all()):
+            raise ValueError(
+                f"alpha_bar of shape {tuple(a.shape)} is not a noise schedule; give a "
+                "1-d tensor in [0, 1) that falls at every step"
+            )
+
+    def __len__(self) -> int:
+        return len(self.alpha_bar)
+
+    @property
+    def beta(self) -> Tensor:
+        """Variance added by each step, shape (T,): 1 - alpha_bar[t]/alpha_bar[t-1]."""
+        before = torch.cat([self.alpha_bar.new_ones(1), self.alpha_bar[:-1]])
+        return 1.0 - self.alpha_bar / before
+
+    @property
+    def snr(self) -> Tensor:
+        """Signal-to-noise ratio alpha_bar / (1 - alpha_bar), shape (T,)."""
+        return self.alpha_bar / (1.0 - self.alpha_bar)
+
+    def at(self, t: Tensor, like: Tensor) -> Tensor:
+        """alpha_bar at the times ``t`` of shape (B,), shaped (B, 1, ..., 1) and with
+        the device and dtype of ``like``, so that it multiplies a batch."""
+        values = self.alpha_bar.to(like.device, like.dtype)[t]
+        return values.view(-1, *[1] * (like.ndim - 1))
+
+    def timesteps(self, steps: int) -> list[int]:
+        """``steps`` times, evenly spaced and falling, the first of them T - 1.
+
+        This is the "trailing" spacing (Lin et al. 2024, table 2): sampling starts
+        where the training saw the most noise.
+
+        Raises:
+            ValueError: if ``steps`` is not between 1 and T.
+        """
+        if not 1 <= steps <= len(self):
+            raise ValueError(
+                f"{steps} sampling steps were asked of a schedule of {len(self)}; "
+                f"give a number from 1 to {len(self)}"
+            )
+        return [round(len(self) * (steps - i) / steps) - 1 for i in range(steps)]
+
+    @classmethod
+    def linear(cls, num_train_timesteps=1000, beta_start=1e-4, beta_end=0.02):
+        """beta rises linearly (Ho et al. 2020, sec. 4)."""
+        return cls.from_betas(torch.linspace(beta_start, beta_end, num_train_timesteps))
+
+    @classmethod
+    def scaled_linear(
+        cls, num_train_timesteps=1000, beta_start=0.00085, beta_end=0.012
+    ):
+        """sqrt(beta) rises linearly: latent diffusion's schedule (Rombach et al.)."""
+        first, last = math.sqrt(beta_start), math.sqrt(beta_end)
+        return cls.from_betas(torch.linspace(first, last, num_train_timesteps).square())
+
+    @classmethod
+    def cosine(cls, num_train_timesteps=1000, s=0.008, max_beta=0.999):
+        """alpha_bar falls like a squared cosine (Nichol & Dhariwal 2021, eq. 17)."""
+        time = torch.arange(num_train_timesteps + 1, dtype=torch.float64)
+        angle = (time / num_train_timesteps + s) / (1 + s) * math.pi / 2
+        f = torch.cos(angle).square()
+        return cls.from_betas((1 - f[1:] / f[:-1]).clamp(max=max_beta))
+
+    @classmethod
+    def from_betas(cls, betas: Tensor) -> "NoiseSchedule":
+        """Schedule with the given step variances, shape (T,), each in (0, 1)."""
+        return cls(torch.cumprod(1.0 - betas.float(), dim=0))
+
+    def with_zero_terminal_snr(self) -> "NoiseSchedule":
+        """Shift and scale sqrt(alpha_bar) so that the last value is 0 and the first
+        stays (Lin et al. 2024, algorithm 1)."""
+        root = self.alpha_bar.double().sqrt()
+        root = (root - root[-1]) * root[0] / (root[0] - root[-1])
+        return NoiseSchedule(root.square().float())
+
+    @classmethod
+    def from_config(cls, config: ScheduleConfig) -> "NoiseSchedule":
+        """Build the schedule a config describes.
+
+        Raises:
+            ValueError: for an unknown name.
+        """
+        T, first, last = config.num_train_timesteps, config.beta_start, config.beta_end
+        if config.name == "linear":
+            schedule = cls.linear(T, first, last)
+        elif config.name == "scaled_linear":
+            schedule = cls.scaled_linear(T, first, last)
+        elif config.name == "cosine":
+            schedule = cls.cosine(T)
+        else:
+            raise ValueError(
+                f"schedule {config.name!r} is unknown; "
+                "choose linear, scaled_linear or cosine"
+            )
+        return schedule.with_zero_terminal_snr() if config.zero_terminal_snr else schedule

@@ -1,0 +1,105 @@
+"""One style for all figures, readable on a light and on a dark page."""
+
+import os
+
+import torch
+from torch import Tensor
+
+GREY = "#757b83"  # text: enough contrast on white and on black
+COLOURS = ["#2f87c8", "#e0762b", "#3a9d5d", "#b65fb0", "#c8a02a", "#d0524f"]
+
+
+def setup(threads: int | None = None) -> torch.device:
+    """Set the style of the figures; return the device to train on.
+
+    Args:
+        threads: CPU threads for torch; by default as many as there are cores.
+    """
+    import matplotlib.pyplot as plt
+    from cycler import cycler
+
+    torch.set_num_threads(threads or os.cpu_count() or 1)
+    grey = ["text.color", "axes.labelcolor", "xtick.color", "ytick.color"]
+    plt.rcParams.update({name: GREY for name in [*grey, "axes.edgecolor"]})
+    plt.rcParams.update(
+        {
+            "figure.facecolor": "none",
+            "axes.facecolor": "none",
+            "savefig.facecolor": "none",
+            "axes.prop_cycle": cycler(color=COLOURS),
+            "axes.spines.top": False,
+            "axes.spines.right": False,
+            "axes.grid": True,
+            "grid.color": GREY,
+            "grid.alpha": 0.25,
+            "legend.frameon": False,
+            "figure.dpi": 100,
+            "figure.figsize": (7, 3),
+            "figure.constrained_layout.use": True,
+        }
+    )
+    return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+
+
+def to_pixels(x: Tensor) -> Tensor:
+    """(B, 3, H, W) in [-1, 1] -> (B, H, W, 3) in [0, 1] for matplotlib."""
+    return ((x.detach().cpu().float() + 1) / 2).clamp(0, 1).permute(0, 2, 3, 1)
+
+
+def show_grid(x: Tensor, columns: int = 8, size: float = 1.0, titles=None) -> None:
+    """Images (B, 3, H, W) side by side, ``size`` inches each."""
+    rows = [x[i : i + columns] for i in range(0, len(x), columns)]
+    show_rows([(None, row) for row in rows], size=size, titles=titles)
+
+
+def show_rows(rows, size: float = 1.0, titles=None) -> None:
+    """Rows of images under each other, each with its name on the left.
+
+    Args:
+        rows: dict of name -> images (B, 3, H, W), or (name, images) pairs. Arrays with
+            another number of channels, (B, C, h, w), are drawn one channel each in
+            grey: pass them as (B * C, 1, h, w).
+        titles: one title a column, above the first row.
+    """
+    import matplotlib.pyplot as plt
+
+    rows = list(rows.items()) if isinstance(rows, dict) else list(rows)
+    columns = max(len(images) for _, images in rows)
+    figure, axes = plt.subplots(
+        len(rows),
+        columns,
+        figsize=(size * columns + 0.9 * any(n for n, _ in rows), size * len(rows)),
+        squeeze=False,
+    )
+    figure.get_layout_engine().set(w_pad=0.01, h_pad=0.01, wspace=0.02, hspace=0.02)
+    for i, (name, images) in enumerate(rows):
+        for axis in axes[i]:
+            axis.set(xticks=[], yticks=[])
+            axis.spines[:].set_visible(False)
+        for axis, image in zip(axes[i], images, strict=False):
+            draw(axis, image)
+        if name:
+            axes[i, 0].set_ylabel(name, rotation=0, ha="right", va="center")
+    for axis, title in zip(axes[0], titles or [], strict=False):
+        axis.set_title(title, fontsize=9)
+    plt.show()
+
+
+def draw(axis, image: Tensor) -> None:
+    """One image: three channels in colour, one channel in a diverging map."""
+    if len(image) == 3:
+        axis.imshow(to_pixels(image[None])[0], interpolation="nearest")
+    else:
+        axis.imshow(image[0].detach().cpu(), cmap="RdBu_r", vmin=-3, vmax=3)
+    axis.grid(False)
+
+
+def curves(log: list[dict], *names: str, x: str = "step", logy: bool = False) -> None:
+    """What a training run reported: one panel for each name."""
+    import matplotlib.pyplot as plt
+
+    figure, axes = plt.subplots(1, len(names), figsize=(3.5 * len(names), 2.6))
+    for i, (axis, name) in enumerate(zip(figure.axes, names, strict=True)):
+        axis.plot([line[x] for line in log], [line[name] for line in log], f"C{i}")
+        axis.set(xlabel=x, title=name, yscale="log" if logy else "linear")
+    plt.show()

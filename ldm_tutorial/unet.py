@@ -1,0 +1,146 @@
+"""The denoiser: a UNet that looks at z_t and t and predicts the noise.
+
+After Ho et al. 2020 (app. B) and Dhariwal & Nichol 2021 (sec. 3): residual blocks with
+the time embedding as scale and shift, attention at low resolution, skips between the
+way down and the way up (Ronneberger et al. 2015). Nothing in it knows whether its
+input is an image or a latent.
+"""
+
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from ldm_tutorial.layers import (
+    Attention,
+    Downsample,
+    ResBlock,
+    TimeEmbedding,
+    Upsample,
+    conv3x3,
+    group_norm,
+    zero_init,
+)
+
+
+@dataclass(frozen=True)
+class UNetConfig:
+    """Shape of a ``UNet``.
+
+    Attributes:
+        in_channels: channels of z_t and of the prediction.
+        channels: width of each level; each level halves the resolution.
+        num_res_blocks: residual blocks per level on the way down (one more on the
+            way up).
+        attention_levels: levels, counted from 0, that end in self-attention.
+        patch_size: side of the patches folded into channels first; 1 for latents.
+        num_classes: number of class labels; 0 makes an unconditional model. One more
+            embedding, with index ``num_classes``, stands for "no class".
+        dropout: dropout inside the residual blocks.
+    """
+
+    in_channels: int = 4
+    channels: tuple[int, ...] = (128, 192)
+    num_res_blocks: int = 2
+    attention_levels: tuple[int, ...] = (0, 1)
+    patch_size: int = 1
+    num_classes: int = 0
+    dropout: float = 0.0
+
+
+class UNet(nn.Module):
+    """eps_theta(z_t, t, y): (B, C, H, W), (B,), (B,) or None -> (B, C, H, W)."""
+
+    def __init__(self, config: UNetConfig | None = None):
+        super().__init__()
+        self.config = config = config or UNetConfig()
+        p, widths = config.patch_size, config.channels
+        emb_dim = 4 * widths[0]
+        self.time_embedding = TimeEmbedding(emb_dim)
+        if config.num_classes:
+            self.class_embedding = nn.Embedding(config.num_classes + 1, emb_dim)
+        self.stem = conv3x3(config.in_channels * p**2, widths[0])
+
+        def block(c_in: int, c_out: int, level: int) -> nn.ModuleList:
+            layers = nn.ModuleList([ResBlock(c_in, c_out, emb_dim, config.dropout)])
+            if level in config.attention_levels:
+                layers.append(Attention(c_out))
+            return layers
+
+        self.down, self.up = nn.ModuleList(), nn.ModuleList()
+        skips = [width := widths[0]]
+        for level, w in enumerate(widths):
+            if level > 0:
+                self.down.append(nn.ModuleList([Downsample(width, width)]))
+                skips.append(width)
+            for _ in range(config.num_res_blocks):
+                self.down.append(block(width, w, level))
+                skips.append(width := w)
+        self.middle = block(width, width, len(widths) - 1)
+        for level, w in reversed(list(enumerate(widths))):
+            for _ in range(config.num_res_blocks + 1):
+                self.up.append(block(width + skips.pop(), width := w, level))
+            if level > 0:
+                self.up.append(nn.ModuleList([Upsample(width, width)]))
+        self.out = nn.Sequential(
+            group_norm(width),
+            nn.SiLU(),
+            zero_init(conv3x3(width, config.in_channels * p**2)),
+        )
+
+    def forward(self, z_t: Tensor, t: Tensor, y: Tensor | None = None) -> Tensor:
+        """Predict from noisy arrays.
+
+        Args:
+            z_t: (B, C, H, W), with H and W multiples of patch_size * 2**(levels - 1).
+            t: int64 (B,).
+            y: int64 (B,) classes; None means "no class" for every element.
+
+        Raises:
+            ValueError: for a shape or a class that does not fit.
+        """
+        self._check(z_t, y)
+        emb = self.time_embedding(t)
+        if self.config.num_classes:
+            if y is None:
+                y = torch.full_like(t, self.config.num_classes)
+            emb = emb + self.class_embedding(y)
+        h = self.stem(F.pixel_unshuffle(z_t, self.config.patch_size))
+        skips = [h]
+        for layers in self.down:
+            h = run(layers, h, emb)
+            skips.append(h)
+        h = run(self.middle, h, emb)
+        for layers in self.up:
+            if isinstance(layers[0], ResBlock):
+                h = torch.cat([h, skips.pop()], dim=1)
+            h = run(layers, h, emb)
+        return F.pixel_shuffle(self.out(h), self.config.patch_size)
+
+    def _check(self, z_t: Tensor, y: Tensor | None) -> None:
+        config = self.config
+        multiple = config.patch_size * 2 ** (len(config.channels) - 1)
+        _, C, H, W = z_t.shape
+        if C != config.in_channels or H % multiple or W % multiple:
+            raise ValueError(
+                f"got an array of shape {tuple(z_t.shape)}; this UNet wants "
+                f"(B, {config.in_channels}, H, W) with H and W multiples of {multiple}"
+            )
+        if y is not None and not config.num_classes:
+            raise ValueError(
+                "classes were given to an unconditional UNet; leave them out, or build "
+                "it with num_classes > 0"
+            )
+        if y is not None and not bool(((y >= 0) & (y <= config.num_classes)).all()):
+            raise ValueError(
+                f"classes from {int(y.min())} to {int(y.max())} were given; "
+                f"this UNet knows 0 to {config.num_classes - 1}"
+            )
+
+
+def run(layers: nn.ModuleList, h: Tensor, emb: Tensor) -> Tensor:
+    """Apply layers in turn; residual blocks also see the embedding."""
+    for layer in layers:
+        h = layer(h, emb) if isinstance(layer, ResBlock) else layer(h)
+    return h

@@ -1,0 +1,345 @@
+"""The chapters: executed, equal to their sources, readable everywhere, and honest.
+
+`make_notebooks` writes the notebooks; these tests hold what is stored to its rules.
+"""
+
+import json
+import re
+
+import make_notebooks as maker
+import nbformat
+import pytest
+import yaml
+
+CHAPTERS = sorted(
+    {path.stem for path in maker.BOOK.glob("[0-9]*_*.ipynb")} | set(maker.sources())
+)
+MAX_LINES, MAX_SETUP_LINES = 15, 12
+SECTIONS = ("goals", "summary", "exercises", "references")  # in this order
+
+every_chapter = pytest.mark.parametrize("name", CHAPTERS)
+
+
+def read(name):
+    return nbformat.read(maker.notebook_path(name), as_version=4)
+
+
+def cells(name, kind):
+    """(number from 1, cell) for the cells of one kind."""
+    return [
+        (number, cell)
+        for number, cell in enumerate(read(name).cells, 1)
+        if cell.cell_type == kind
+    ]
+
+
+def headings(name):
+    """(level, text) of every heading, outside code blocks."""
+    text = "\n\n".join(cell.source for _, cell in cells(name, "markdown"))
+    text = re.sub(r"^(```|~~~).*?^\1", "", text, flags=re.M | re.S)
+    found = re.findall(r"^(#{1,6})\s+(.+?)\s*$", text, flags=re.M)
+    return [(len(marks), words) for marks, words in found]
+
+
+def test_there_are_chapters():
+    assert CHAPTERS, "book/src holds no chapter"
+
+
+def test_toc_lists_every_chapter_in_order():
+    toc = yaml.safe_load((maker.BOOK / "_toc.yml").read_text("utf8"))
+    files = [entry["file"] for part in toc["parts"] for entry in part["chapters"]]
+    assert [file for file in files if file[0].isdigit()] == CHAPTERS
+    stored = {
+        path.stem for kind in ("*.md", "*.ipynb") for path in maker.BOOK.glob(kind)
+    }
+    assert {toc["root"], *files} <= stored
+
+
+@every_chapter
+def test_notebook_is_executed_and_equal_to_its_source(name):
+    assert not maker.problems(name), "run: make notebooks"
+
+
+@every_chapter
+def test_notebook_is_small_and_names_no_path_of_a_machine(name):
+    text = maker.notebook_path(name).read_text("utf8")
+    assert len(text.encode()) <= maker.MAX_BYTES
+    assert not maker.own_paths(text)
+
+
+@every_chapter
+def test_cells_are_short(name):
+    install = maker.install_code()
+    for number, cell in cells(name, "code"):
+        limit = MAX_SETUP_LINES if install in cell.source else MAX_LINES
+        lines = [line for line in cell.source.splitlines() if line.strip()]
+        assert len(lines) <= limit, f"cell {number}: {len(lines)} lines"
+
+
+@every_chapter
+def test_chapter_has_its_parts(name):
+    titles = headings(name)
+    assert titles[0][0] == 1, "a chapter starts with its title"
+    assert [level for level, _ in titles].count(1) == 1, "a chapter has one title"
+    second = [words.lower() for level, words in titles if level == 2]
+    places = []
+    for section in SECTIONS:
+        hits = [place for place, words in enumerate(second) if section in words]
+        assert hits, f"no section '## ... {section} ...'"
+        places.append(hits[-1])
+    assert places == sorted(places), f"the order is {SECTIONS}"
+    prose = "\n".join(cell.source for _, cell in cells(name, "markdown"))
+    assert maker.colab_badge(name) in prose
+    code = [cell.source for _, cell in cells(name, "code")]
+    assert sum(maker.install_code() in source for source in code) == 1
+
+
+NOT_PORTABLE = {
+    "directive": r"^\s*(?:`{3,}|~{3,}|:{3,})\s*\{",
+    "role": r"\{[A-Za-z][\w:.+-]*\}`",
+    "target": r"^\([\w-]+\)=\s*$",
+    "comment": r"^%\s",
+    "placeholder": r"\{\{\s*[a-z_]+\s*\}\}",
+    "image without a text": r"!\[\s*\]\(",
+}
+
+
+@every_chapter
+def test_markdown_is_portable(name):
+    """Colab and GitHub render plain Markdown with $math$ and HTML, nothing of MyST."""
+    for number, cell in cells(name, "markdown"):
+        text = re.sub(r"\$\$.*?\$\$|\$[^$\n]+\$", "", cell.source, flags=re.S)
+        for what, pattern in NOT_PORTABLE.items():
+            found = re.search(pattern, text, flags=re.M)
+            assert not found, f"cell {number}: MyST {what} {found[0]!r}"
+
+
+@every_chapter
+def test_every_image_has_a_text(name):
+    """Images get the cell's `mystnb.image.alt`; an <img> in HTML carries its own."""
+    for number, cell in cells(name, "code"):
+        alt = cell.metadata.get("mystnb", {}).get("image", {}).get("alt", "")
+        for output in cell.outputs:
+            data = output.get("data", {})
+            if any(kind.startswith("image/") for kind in data):
+                assert str(alt).strip(), f"cell {number}: no mystnb.image.alt"
+            for tag in re.findall(r"<img\b[^>]*>", data.get("text/html", "")):
+                named = re.search(r"""\balt=(["'])\s*(?!\1)\S""", tag)
+                assert named, f"cell {number}: <img> without alt"
+
+
+# Numbers in prose ------------------------------------------------------------------
+
+NUMBER = re.compile(r"\d[\d,]*(?:\.\d+)?(?:e[+-]?\d+)?", flags=re.I)
+CLAIM = re.compile(
+    r"(?<![\w.,])(?<!\w-)(?P<value>\d[\d,]*(?:\.(?P<digits>\d+))?)"
+    r"(?:e(?P<power>[+-]?\d+))?(?![\d.]*\d|\w*\d)"
+    r"(?P<unit>\s?%|\s?×(?!\s*\d)|x\b)?"
+)
+LABEL = re.compile(  # Section 3.2, Python 3.11: names, not measurements
+    r"\b(?:sec|secs|section|fig|figure|table|chapter|eq|eqs|equation|alg|algorithm|app"
+    r"|appendix|version|python|pytorch|torch|colab)\.?\s*\(?$|§\s*$",
+    flags=re.I,
+)
+
+
+def prose_of(markdown):
+    """Markdown less what no reader takes for a measurement of this chapter: code,
+    maths, links, HTML tags, and everything from the heading "References" on."""
+    text = re.split(r"^##[^\n]*references[^\n]*$", markdown, flags=re.M | re.I)[0]
+    for pattern in (
+        r"^(```|~~~).*?^\1",
+        r"\$\$.*?\$\$",
+        r"\$[^$\n]+\$",
+        r"`[^`\n]+`",
+        r"!?\[[^\]]*\]\([^)]*\)",
+        r"https?://\S+",
+        r"<!--.*?-->",
+        r"<[^>]+>",
+    ):
+        text = re.sub(pattern, " … ", text, flags=re.M | re.S)
+    return text
+
+
+def claims(prose):
+    """(text, value, half of its last digit, is a percentage) of the numbers that must
+    be backed: with a decimal point, a per cent sign or a times sign (4.5×, 12x)."""
+    found = []
+    for match in CLAIM.finditer(prose):
+        unit = (match["unit"] or "").strip()
+        if LABEL.search(prose[: match.start()]) or not (match["digits"] or unit):
+            continue
+        scale = 10.0 ** int(match["power"] or 0)
+        value = float(match["value"].replace(",", "")) * scale
+        half = 0.5000001 * scale * 10.0 ** -len(match["digits"] or "")
+        found.append((match[0].strip(), value, half, unit == "%"))
+    return found
+
+
+def numbers_in(text):
+    return [float(one.replace(",", "")) for one in NUMBER.findall(text)]
+
+
+def numbers_in_json(value):
+    if isinstance(value, dict):
+        value = list(value.values())
+    if isinstance(value, list):
+        return [number for one in value for number in numbers_in_json(one)]
+    is_number = isinstance(value, int | float) and not isinstance(value, bool)
+    return [abs(float(value))] if is_number else []
+
+
+def unbacked(prose, evidence):
+    """The claims in prose that no number of the evidence rounds to."""
+    missing = []
+    for text, value, tolerance, percentage in claims(prose):
+        scales = (1.0, 100.0) if percentage else (1.0,)
+        if not any(
+            abs(number * scale - value) <= tolerance
+            for number in evidence
+            for scale in scales
+        ):
+            missing.append(text)
+    return missing
+
+
+@every_chapter
+def test_numbers_in_prose_are_backed(name):
+    """Numbers that read like measurements come from somewhere.
+
+    A number in the prose with a decimal point, a per cent sign or a times sign must be
+    the rounding, to the digits shown, of a number in one of the chapter's outputs or
+    code cells, or in a recorded result data/results/NAME.json whose NAME the chapter
+    mentions (in code or prose). A percentage may also be backed by its fraction.
+    Exempt are maths, code spans, links, the references, and numbers that belong to a
+    name such as "Section 3.2" or "Python 3.11".
+    """
+    prose = "\n\n".join(cell.source for _, cell in cells(name, "markdown"))
+    evidence, everything = [], prose
+    for _, cell in cells(name, "code"):
+        evidence += numbers_in(cell.source)
+        everything += cell.source
+        for output in cell.outputs:
+            data = output.get("data", {})
+            texts = [output.get("text", ""), data.get("text/plain", "")]
+            texts.append(data.get("text/markdown", ""))
+            # Of HTML, what a reader sees: no tags, styles, scripts, embedded images.
+            hidden = r"<(style|script)\b.*?</\1>|<[^>]+>"
+            texts.append(re.sub(hidden, " ", data.get("text/html", ""), flags=re.S))
+            evidence += [number for text in texts for number in numbers_in(text)]
+    for path in sorted((maker.ROOT / "data" / "results").glob("*.json")):
+        if re.search(rf"\b{re.escape(path.stem)}\b", everything):
+            evidence += numbers_in_json(json.loads(path.read_text("utf8")))
+    missing = unbacked(prose_of(prose), evidence)
+    assert not missing, (
+        f"no output, code cell or named data/results/*.json holds {missing}"
+    )
+
+
+@pytest.mark.parametrize(
+    ("prose", "evidence", "missing"),
+    [
+        ("27.3 dB", [27.31], []),
+        ("27.3 dB", [27.36], ["27.3"]),
+        ("a speed-up of 4.5×, or 12x", [4.52, 11.8], []),
+        ("a speed-up of 4.5×", [0.45], ["4.5×"]),
+        ("12.5 % of it, or 48%", [0.1249, 48], []),
+        ("64×64 pixels, 8 × 8 latents, 3 channels, a 64x64 image", [], []),
+        ("1,234.5 values", [1234.5], []),
+        ("a weight of 2.5e-4, then -3.5", [0.000251], ["3.5"]),
+        ("Section 3.2 of the paper, Python 3.11, eq. 4.1, release 2.11.0", [], []),
+        ("`0.18215` and $0.5$ and [2.7](https://a.b/1.5)", [], []),
+        ("it ends at 0.7.\n\n## References\n\n1. Page 3.5", [0.7], []),
+    ],
+)
+def test_the_rule_for_numbers(prose, evidence, missing):
+    assert unbacked(prose_of(prose), evidence) == missing
+
+
+# The tool itself -------------------------------------------------------------------
+
+SOURCE = """# A chapter
+
+{{colab_badge}}
+
+```{code-cell} ipython3
+:tags: [hide-input]
+
+{{install}}
+```
+
+```{code-cell} ipython3
+1 + 1
+```
+
+```{code-cell} ipython3
+1 + 1
+```
+"""
+
+
+@pytest.fixture
+def small_book(tmp_path, monkeypatch):
+    (tmp_path / "src").mkdir()
+    monkeypatch.setattr(maker, "BOOK", tmp_path)
+    return tmp_path
+
+
+def store(book, source, executed=True):
+    """A chapter as if `make notebooks` had run, without starting a kernel."""
+    (book / "src" / "01_small.md").write_text(source, "utf8")
+    notebook = maker.generate(maker.sources()["01_small"])
+    for count, cell in enumerate(notebook.cells):
+        if cell.cell_type == "code" and executed:
+            cell.execution_count = count
+    maker.write(notebook, maker.notebook_path("01_small"))
+    return notebook
+
+
+def test_generation_is_repeatable_and_fills_the_placeholders(small_book):
+    first, second = store(small_book, SOURCE), store(small_book, SOURCE)
+    assert first == second
+    ids = [cell.id for cell in first.cells]
+    assert len(set(ids)) == len(ids)
+    assert maker.colab_badge("01_small") in first.cells[0].source
+    assert f"%pip install -q git+{maker.repository()}" in first.cells[1].source
+    assert first.cells[1].metadata.tags == ["hide-input"]
+    edited = store(small_book, SOURCE.replace("# A chapter", "# Another"))
+    assert [cell.id for cell in edited.cells][1:] == ids[1:]
+
+
+def test_check_finds_what_is_wrong(small_book, capsys):
+    store(small_book, SOURCE)
+    assert maker.main(["--check"]) == 0
+    store(small_book, SOURCE, executed=False)
+    assert maker.main(["--check"]) == 1
+    assert "cell 2 was never executed" in capsys.readouterr().out
+    store(small_book, SOURCE)
+    changed = SOURCE.replace("1 + 1", "1 + 2")
+    (small_book / "src" / "01_small.md").write_text(changed, "utf8")
+    assert maker.main(["--check"]) == 1
+    assert "cell 3 differs from the source" in capsys.readouterr().out
+    (small_book / "src" / "01_small.md").unlink()
+    assert maker.main(["--check"]) == 1
+    assert "has no source" in capsys.readouterr().out
+
+
+def test_a_notebook_too_large_is_refused(small_book):
+    notebook = store(small_book, SOURCE)
+    before = maker.notebook_path("01_small").read_bytes()
+    notebook.cells[0].source = "x" * (maker.MAX_BYTES + 1)
+    with pytest.raises(maker.ChapterError, match="MB are allowed"):
+        maker.write(notebook, maker.notebook_path("01_small"))
+    assert maker.notebook_path("01_small").read_bytes() == before
+
+
+def test_a_failing_cell_is_shown_and_leaves_the_notebook(small_book, capsys):
+    store(small_book, SOURCE)
+    before = maker.notebook_path("01_small").read_bytes()
+    failing = SOURCE.replace("1 + 1", "1 / 0", 1)
+    (small_book / "src" / "01_small.md").write_text(failing, "utf8")
+    assert maker.main(["01_small"]) == 1
+    said = capsys.readouterr().out
+    assert "cell 3 raised ZeroDivisionError" in said
+    assert "1 / 0" in said and "\x1b" not in said
+    assert maker.notebook_path("01_small").read_bytes() == before

@@ -1,0 +1,101 @@
+import pytest
+import torch
+from diffusers import DDPMScheduler
+from torch.testing import assert_close
+
+from ldm_tutorial.diffusion import (
+    add_noise,
+    diffusion_loss,
+    prediction_target,
+    split_prediction,
+)
+from ldm_tutorial.schedule import NoiseSchedule
+
+TYPES = ["eps", "v", "x0"]
+
+
+@pytest.fixture
+def arrays():
+    generator = torch.Generator().manual_seed(0)
+    z_0, eps = torch.randn(2, 6, 4, 8, 8, generator=generator)
+    return z_0, eps, torch.tensor([0, 1, 250, 500, 900, 999])
+
+
+def test_noise_is_added_as_diffusers_does(arrays):
+    z_0, eps, t = arrays
+    ours = add_noise(z_0, eps, NoiseSchedule.linear().at(t, z_0))
+    assert_close(ours, DDPMScheduler().add_noise(z_0, eps, t), atol=1e-5, rtol=0)
+
+
+def test_z_t_has_the_moments_of_the_forward_process():
+    """q(z_t | z_0) = N(sqrt(alpha_bar) z_0, 1 - alpha_bar)."""
+    z_0, alpha_bar = torch.full((400_000,), 2.0), torch.tensor(0.3)
+    eps = torch.randn(z_0.shape, generator=torch.Generator().manual_seed(0))
+    z_t = add_noise(z_0, eps, alpha_bar)
+    assert_close(z_t.mean(), 2 * alpha_bar.sqrt(), atol=0.01, rtol=0)
+    assert_close(z_t.var(), 1 - alpha_bar, atol=0.01, rtol=0)
+
+
+def test_many_small_steps_are_one_big_one():
+    """Noise added beta by beta gives the variance 1 - alpha_bar and the signal left."""
+    schedule = NoiseSchedule.linear(num_train_timesteps=100, beta_end=0.1)
+    signal, variance = torch.tensor(1.0).double(), torch.tensor(0.0).double()
+    for beta in schedule.beta.double():
+        signal, variance = (1 - beta).sqrt() * signal, (1 - beta) * variance + beta
+    assert_close(signal.square().float(), schedule.alpha_bar[-1], atol=1e-6, rtol=1e-5)
+    assert_close(variance.float(), 1 - schedule.alpha_bar[-1], atol=1e-6, rtol=1e-5)
+
+
+def test_the_v_target_is_that_of_diffusers(arrays):
+    z_0, eps, t = arrays
+    alpha_bar = NoiseSchedule.linear().at(t, z_0)
+    wanted = DDPMScheduler().get_velocity(z_0, eps, t)
+    assert_close(prediction_target(z_0, eps, alpha_bar, "v"), wanted, atol=1e-5, rtol=0)
+
+
+@pytest.mark.parametrize("kind", TYPES)
+def test_the_true_target_gives_back_signal_and_noise(arrays, kind):
+    z_0, eps, t = (a.double() if a.is_floating_point() else a for a in arrays)
+    alpha_bar = NoiseSchedule.linear().at(t, z_0)
+    target = prediction_target(z_0, eps, alpha_bar, kind)
+    got = split_prediction(target, add_noise(z_0, eps, alpha_bar), alpha_bar, kind)
+    assert_close(got, (z_0, eps), atol=1e-6, rtol=1e-6)
+
+
+@pytest.mark.parametrize("kind", TYPES)
+def test_a_zero_predictor_loses_the_variance_of_its_target(kind):
+    z_0 = torch.randn(4000, 4, 4, 4, generator=torch.Generator().manual_seed(1))
+    generator = torch.Generator().manual_seed(2)
+    schedule = NoiseSchedule.linear()
+    zero = lambda z_t, t: torch.zeros_like(z_t)  # noqa: E731
+    loss = diffusion_loss(zero, schedule, z_0, kind, generator)
+    assert_close(loss, torch.tensor(1.0), atol=0.02, rtol=0)
+
+
+def test_the_exact_denoiser_of_gaussian_data_beats_others():
+    """For z_0 ~ N(0, s^2) the best eps estimate is known; any other loses more."""
+    s, schedule = 0.5, NoiseSchedule.linear()
+    z_0 = s * torch.randn(20_000, 4, generator=torch.Generator().manual_seed(0))
+
+    def denoiser(stretch):
+        def predict(z_t, t):
+            a = schedule.at(t, z_t)
+            return stretch * (1 - a).sqrt() * z_t / (a * s**2 + 1 - a)
+
+        return predict
+
+    losses = [
+        diffusion_loss(
+            denoiser(k), schedule, z_0, generator=torch.Generator().manual_seed(3)
+        )
+        for k in (0.9, 1.0, 1.1)
+    ]
+    assert losses[1] < losses[0] and losses[1] < losses[2]
+
+
+def test_an_unknown_prediction_type_is_refused(arrays):
+    z_0, eps, _ = arrays
+    with pytest.raises(ValueError, match="'score' is unknown"):
+        prediction_target(z_0, eps, torch.tensor(0.5), "score")
+    with pytest.raises(ValueError, match="'score' is unknown"):
+        split_prediction(z_0, eps, torch.tensor(0.5), "score")

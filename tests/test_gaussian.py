@@ -1,0 +1,68 @@
+import pytest
+import torch
+from torch.distributions import Normal, kl_divergence
+from torch.testing import assert_close
+
+from ldm_tutorial.gaussian import DiagonalGaussian, normal_like
+
+
+@pytest.fixture
+def posterior():
+    torch.manual_seed(0)
+    return DiagonalGaussian(torch.randn(5, 4, 3, 3) * 2, torch.randn(5, 4, 3, 3))
+
+
+def as_torch(q):
+    return Normal(q.mu.double(), q.std.double())
+
+
+def test_kl_is_that_of_torch_distributions(posterior):
+    unit = Normal(torch.tensor(0.0).double(), torch.tensor(1.0).double())
+    wanted = kl_divergence(as_torch(posterior), unit)
+    assert_close(posterior.kl().double(), wanted, atol=1e-6, rtol=1e-6)
+
+
+def test_kl_of_the_prior_is_zero_and_of_a_shift_half_its_square():
+    zero = torch.zeros(1, 3)
+    assert_close(DiagonalGaussian(zero, zero).kl(), zero)
+    assert_close(DiagonalGaussian(zero + 2, zero).kl(), zero + 2)
+
+
+def test_nll_is_that_of_torch_distributions(posterior):
+    z = torch.randn(5, 4, 3, 3)
+    wanted = -as_torch(posterior).log_prob(z.double())
+    assert_close(posterior.nll(z).double(), wanted, atol=1e-5, rtol=1e-5)
+
+
+def test_samples_have_the_mean_and_the_spread():
+    q = DiagonalGaussian(torch.full((200_000,), 3.0), torch.full((200_000,), -1.0))
+    z = q.sample(torch.Generator().manual_seed(0))
+    assert_close(z.mean(), torch.tensor(3.0), atol=0.01, rtol=0)
+    assert_close(z.var(), torch.exp(torch.tensor(-1.0)), atol=0.01, rtol=0)
+
+
+def test_a_generator_fixes_the_sample(posterior):
+    one, two = (posterior.sample(torch.Generator().manual_seed(7)) for _ in range(2))
+    assert_close(one, two, atol=0, rtol=0)
+
+
+def test_gradients_reach_mean_and_logvar():
+    mu = torch.zeros(3, requires_grad=True)
+    logvar = torch.zeros(3, requires_grad=True)
+    DiagonalGaussian(mu, logvar).sample().sum().backward()
+    assert_close(mu.grad, torch.ones(3))
+    assert bool((logvar.grad != 0).all())
+
+
+def test_an_extreme_logvar_stays_finite():
+    q = DiagonalGaussian(torch.zeros(2), torch.tensor([-1e6, 1e6]))
+    assert bool(torch.isfinite(q.kl()).all() & torch.isfinite(q.sample()).all())
+
+
+def test_different_shapes_are_refused():
+    with pytest.raises(ValueError, match="same shape"):
+        DiagonalGaussian(torch.zeros(2), torch.zeros(3))
+
+
+def test_noise_takes_the_dtype_of_its_model():
+    assert normal_like(torch.zeros(3, dtype=torch.float64)).dtype == torch.float64

@@ -1,0 +1,63 @@
+"""Building blocks (tests/test_layers.py holds the layers of the architecture)."""
+
+import pytest
+import torch
+from torch import nn
+from torch.testing import assert_close
+
+from ldm_tutorial.layers import (
+    Attention,
+    Downsample,
+    ResBlock,
+    TimeEmbedding,
+    Upsample,
+    group_norm,
+)
+
+
+@pytest.mark.parametrize("channels", [8, 16, 24, 64, 96, 128, 160, 192])
+def test_groups_are_few_and_wide(channels):
+    norm = group_norm(channels)
+    assert channels // norm.num_groups >= 8 and norm.num_groups <= 8
+
+
+def test_a_new_residual_block_is_the_identity():
+    x = torch.randn(2, 16, 8, 8)
+    assert_close(ResBlock(16, 16)(x), x)
+
+
+def test_a_new_attention_layer_is_the_identity():
+    x = torch.randn(2, 32, 4, 4)
+    assert_close(Attention(32)(x), x)
+
+
+def test_attention_is_torchs_multihead_attention():
+    torch.manual_seed(0)
+    ours, B, C = Attention(64, head_dim=32), 2, 64
+    nn.init.normal_(ours.out.weight)
+    theirs = nn.MultiheadAttention(C, 2, batch_first=True)
+    theirs.in_proj_weight.data = ours.qkv.weight.data
+    theirs.in_proj_bias.data = ours.qkv.bias.data
+    theirs.out_proj.load_state_dict(ours.out.state_dict())
+    x = torch.randn(B, C, 3, 5)
+    tokens = ours.norm(x).flatten(2).transpose(1, 2)
+    wanted = x + theirs(tokens, tokens, tokens)[0].transpose(1, 2).view_as(x)
+    assert_close(ours(x), wanted, atol=1e-5, rtol=1e-5)
+
+
+def test_heads_must_divide_the_channels():
+    with pytest.raises(ValueError, match="48 channels"):
+        Attention(48)
+
+
+def test_resolution_halves_and_doubles():
+    x = torch.randn(1, 8, 6, 10)
+    assert Downsample(8, 12)(x).shape == (1, 12, 3, 5)
+    assert Upsample(8, 4)(x).shape == (1, 4, 12, 20)
+
+
+def test_time_embedding_tells_all_times_apart():
+    torch.manual_seed(0)
+    emb = TimeEmbedding(32)(torch.arange(1000))
+    distances = torch.cdist(emb, emb) + torch.eye(1000) * 1e3
+    assert emb.shape == (1000, 32) and float(distances.detach().min()) > 1e-4

@@ -1,0 +1,86 @@
+import pytest
+import torch
+from diffusers import DDPMScheduler
+from torch.testing import assert_close
+
+from ldm_tutorial.schedule import NoiseSchedule, ScheduleConfig
+
+THEIR_NAMES = {
+    "linear": "linear",
+    "scaled_linear": "scaled_linear",
+    "cosine": "squaredcos_cap_v2",
+}
+BETAS = {"linear": (1e-4, 0.02), "scaled_linear": (0.00085, 0.012), "cosine": (0, 0)}
+
+
+def ours(name, zero_snr=False, T=1000):
+    first, last = BETAS[name]
+    return NoiseSchedule.from_config(ScheduleConfig(name, T, first, last, zero_snr))
+
+
+def theirs(name, zero_snr=False, **kwargs):
+    first, last = BETAS[name]
+    return DDPMScheduler(
+        beta_schedule=THEIR_NAMES[name],
+        beta_start=first,
+        beta_end=last,
+        rescale_betas_zero_snr=zero_snr,
+        **kwargs,
+    )
+
+
+@pytest.mark.parametrize("name", THEIR_NAMES)
+def test_alpha_bar_is_that_of_diffusers(name):
+    assert_close(ours(name).alpha_bar, theirs(name).alphas_cumprod, atol=1e-5, rtol=0)
+
+
+@pytest.mark.parametrize("name", ["linear", "scaled_linear"])
+def test_zero_terminal_snr_is_that_of_diffusers(name):
+    schedule = ours(name, zero_snr=True)
+    wanted = theirs(name, zero_snr=True).alphas_cumprod
+    assert schedule.alpha_bar[-1] == 0
+    assert_close(schedule.alpha_bar[:-1], wanted[:-1], atol=1e-5, rtol=0)
+
+
+@pytest.mark.parametrize("name", THEIR_NAMES)
+def test_beta_multiplies_back_to_alpha_bar(name):
+    schedule = ours(name)
+    product = (1 - schedule.beta.double()).cumprod(0).float()
+    assert_close(product, schedule.alpha_bar, atol=1e-5, rtol=1e-3)
+
+
+def test_snr_is_signal_over_noise():
+    schedule = NoiseSchedule(torch.tensor([0.9, 0.5, 0.1]))
+    assert_close(schedule.snr, torch.tensor([9.0, 1.0, 1 / 9]))
+
+
+@pytest.mark.parametrize("steps", [1, 7, 10, 50, 1000])
+def test_timesteps_fall_from_the_noisiest(steps):
+    times = NoiseSchedule.linear().timesteps(steps)
+    assert len(times) == steps and times[0] == 999 and times[-1] >= 0
+    assert all(a > b for a, b in zip(times, times[1:], strict=False))
+
+
+@pytest.mark.parametrize("steps", [0, -1, 1001])
+def test_an_impossible_number_of_steps_is_refused(steps):
+    with pytest.raises(ValueError, match=f"{steps} sampling steps.*from 1 to 1000"):
+        NoiseSchedule.linear().timesteps(steps)
+
+
+def test_at_shapes_alpha_bar_like_the_batch():
+    schedule = NoiseSchedule.linear()
+    like = torch.zeros(2, 4, 8, 8, dtype=torch.float64)
+    values = schedule.at(torch.tensor([0, 999]), like)
+    assert values.shape == (2, 1, 1, 1) and values.dtype == torch.float64
+    assert_close(values.flatten().float(), schedule.alpha_bar[[0, 999]])
+
+
+@pytest.mark.parametrize("wrong", [[0.5, 0.6], [1.0, 0.5], [0.5, 0.5], [0.5, -0.1]])
+def test_what_does_not_fall_is_no_schedule(wrong):
+    with pytest.raises(ValueError, match="not a noise schedule"):
+        NoiseSchedule(torch.tensor(wrong))
+
+
+def test_an_unknown_name_is_refused():
+    with pytest.raises(ValueError, match="'sigmoid' is unknown"):
+        NoiseSchedule.from_config(ScheduleConfig(name="sigmoid"))

@@ -1,0 +1,87 @@
+import pytest
+import torch
+from torch.testing import assert_close
+
+from ldm_tutorial.vae import AutoencoderKL, VAEConfig
+
+SMALL = dict(channels=(8, 8, 16, 16, 16))
+
+
+@pytest.mark.parametrize("f", [4, 8, 16])
+@pytest.mark.parametrize("C", [1, 4, 8, 16])
+def test_latent_and_reconstruction_have_their_shapes(f, C):
+    vae = AutoencoderKL(VAEConfig(downsampling=f, latent_channels=C, **SMALL))
+    x = torch.randn(2, 3, 64, 32)
+    posterior = vae.encode(x)
+    assert posterior.mu.shape == (2, C, 64 // f, 32 // f)
+    assert vae.decode(posterior.mode()).shape == x.shape
+
+
+@pytest.mark.parametrize("patches", [(1, 1), (2, 2), (4, 2), (8, 8)])
+def test_any_patch_size_works(patches):
+    config = VAEConfig(encoder_patch=patches[0], decoder_patch=patches[1], **SMALL)
+    x_hat, posterior = AutoencoderKL(config)(torch.randn(1, 3, 32, 32))
+    assert x_hat.shape == (1, 3, 32, 32) and posterior.mu.shape == (1, 4, 4, 4)
+
+
+def test_mid_attention_is_optional():
+    config = VAEConfig(channels=(32,), mid_attention=True)
+    assert AutoencoderKL(config)(torch.randn(1, 3, 16, 16))[0].shape == (1, 3, 16, 16)
+
+
+def test_no_convolution_of_the_default_runs_at_full_resolution():
+    vae, sizes = AutoencoderKL(), []
+    for module in vae.modules():
+        if isinstance(module, torch.nn.Conv2d):
+            module.register_forward_hook(lambda m, i, o: sizes.append(o.shape[-1]))
+    vae(torch.randn(1, 3, 64, 64))
+    assert sizes and max(sizes) == 32
+
+
+def test_every_parameter_gets_a_gradient():
+    vae = AutoencoderKL(VAEConfig(**SMALL))
+    for parameter in vae.parameters():  # leave the zero-initialised start
+        torch.nn.init.normal_(parameter, std=0.1)
+    x_hat, posterior = vae(torch.randn(2, 3, 32, 32))
+    (x_hat.square().mean() + posterior.kl().mean()).backward()
+    assert all(bool((p.grad != 0).any()) for p in vae.parameters())
+
+
+def test_a_few_steps_lower_the_error():
+    torch.manual_seed(0)
+    vae = AutoencoderKL(VAEConfig(**SMALL))
+    x = torch.nn.functional.interpolate(torch.randn(8, 3, 4, 4), scale_factor=8)
+    optimizer = torch.optim.Adam(vae.parameters(), 3e-3)
+    errors = []
+    for _ in range(40):
+        error = (vae(x)[0] - x).square().mean()
+        optimizer.zero_grad()
+        error.backward()
+        optimizer.step()
+        errors.append(error.item())
+    assert errors[-1] < 0.7 * errors[0]
+
+
+def test_a_generator_fixes_the_reconstruction():
+    vae, x = AutoencoderKL(VAEConfig(**SMALL)), torch.randn(1, 3, 32, 32)
+    one, two = (vae(x, torch.Generator().manual_seed(1))[0] for _ in range(2))
+    assert_close(one, two, atol=0, rtol=0)
+
+
+@pytest.mark.parametrize("shape", [(1, 1, 64, 64), (1, 3, 60, 64), (3, 64, 64)])
+def test_images_that_do_not_fit_are_refused(shape):
+    with pytest.raises(ValueError, match=r"wants \(B, 3, H, W\).*multiples of 8"):
+        AutoencoderKL(VAEConfig(**SMALL)).encode(torch.zeros(shape))
+
+
+def test_latents_that_do_not_fit_are_refused():
+    with pytest.raises(ValueError, match=r"wants \(B, 4, h, w\)"):
+        AutoencoderKL(VAEConfig(**SMALL)).decode(torch.zeros(1, 8, 8, 8))
+
+
+@pytest.mark.parametrize(
+    "wrong", [{"downsampling": 6}, {"encoder_patch": 3}, {"downsampling": 2}]
+)
+def test_an_impossible_shape_is_refused(wrong):
+    with pytest.raises(ValueError, match="give"):
+        VAEConfig(**wrong)
