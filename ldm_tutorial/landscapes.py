@@ -637,7 +637,11 @@ class Landscapes(torch.utils.data.Dataset):
     classes = CLASS_NAMES
 
     def __init__(
-        self, split: str = "train", length: int | None = None, seed: int = 0, size=64
+        self,
+        split: str = "train",
+        length: int | None = None,
+        seed: int = 0,
+        size: int = 64,
     ) -> None:
         if split not in LENGTHS:
             wanted = ", ".join(LENGTHS)
