@@ -2,12 +2,15 @@
 
 import statistics
 import time
+import weakref
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
 import torch
 from torch import nn
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_iter
 
 
 def count_parameters(module: nn.Module) -> int:
@@ -17,10 +20,15 @@ def count_parameters(module: nn.Module) -> int:
 
 def count_flops(function: Callable[[], Any]) -> int:
     """Floating-point operations of the convolutions and matrix products in a call,
-    two for each multiply-add, by torch's own counter."""
+    two for each multiply-add, by torch's own counter.
+
+    Attention is run as plain matrix products meanwhile, so that the number does not
+    depend on the fused kernel that a device would choose.
+    """
+    from torch.nn.attention import SDPBackend, sdpa_kernel
     from torch.utils.flop_counter import FlopCounterMode
 
-    with FlopCounterMode(display=False) as counter:
+    with sdpa_kernel(SDPBackend.MATH), FlopCounterMode(display=False) as counter:
         function()
     return counter.get_total_flops()
 
@@ -73,36 +81,65 @@ def activation_bytes(module: nn.Module, *inputs: Any) -> int:
     The number follows from the graph, not from the clock or the allocator: it is the
     same in every run.
     """
-    own = {p.untyped_storage().data_ptr() for p in module.parameters()}
-    kept: dict[int, int] = {}
+    own = storages(module.parameters())
+    kept: dict[int, torch.UntypedStorage] = {}
 
     def pack(tensor: torch.Tensor) -> torch.Tensor:
-        storage = tensor.untyped_storage()
-        if storage.data_ptr() not in own:
-            kept[storage.data_ptr()] = storage.nbytes()
-        return tensor
+        kept.update(storages([tensor]))
+        return tensor.detach()  # the tensor itself would be a reference cycle
 
     with torch.autograd.graph.saved_tensors_hooks(pack, lambda tensor: tensor):
-        output = module(*inputs)
-    del output  # held until here, so that no address was used twice
-    return sum(kept.values())
+        module(*inputs)
+    return sum(kept[i].nbytes() for i in kept.keys() - own.keys())
 
 
 def peak_bytes(function: Callable[[], Any]) -> int:
-    """Most memory that a call holds at any moment beyond what was there before it,
-    as torch's allocator sees it (CUDA if there is one, else CPU)."""
+    """Most memory that a call holds at any moment beyond what was there before it.
+
+    With CUDA, what its allocator gave out. Without, the tensors that operations made
+    and that were alive together; scratch space inside an operation is not seen, and
+    the number is the same in every run.
+    """
     if torch.cuda.is_available():
         torch.cuda.reset_peak_memory_stats()
         before = torch.cuda.memory_allocated()
         function()
         return torch.cuda.max_memory_allocated() - before
-    from torch.profiler import ProfilerActivity, profile
-
-    with profile(activities=[ProfilerActivity.CPU], profile_memory=True) as prof:
+    with LivingTensors() as living:
         function()
-    held = peak = 0
-    for event in prof.profiler.kineto_results.events():
-        if event.name() == "[memory]":
-            held += event.nbytes()
-            peak = max(peak, held)
-    return peak
+    return living.peak
+
+
+class LivingTensors(TorchDispatchMode):
+    """Follows every operation and adds up the memory of its results until they die."""
+
+    def __init__(self):
+        super().__init__()
+        self.held = self.peak = 0
+        self.known: set[int] = set()
+
+    def __torch_dispatch__(self, operation, types, args=(), kwargs=None):
+        kwargs = kwargs or {}
+        for i, storage in storages(tree_iter((args, kwargs))).items():
+            self._meet(i, storage, 0)  # there before the call, or met already
+        result = operation(*args, **kwargs)
+        for i, storage in storages(tree_iter(result)).items():
+            self._meet(i, storage, storage.nbytes())
+        self.peak = max(self.peak, self.held)
+        return result
+
+    def _meet(self, i: int, storage: torch.UntypedStorage, size: int) -> None:
+        if i not in self.known:
+            self.known.add(i)
+            self.held += size
+            weakref.finalize(storage, self._forget, i, size).atexit = False
+
+    def _forget(self, i: int, size: int) -> None:
+        self.known.discard(i)
+        self.held -= size
+
+
+def storages(values: Any) -> dict[int, torch.UntypedStorage]:
+    """The memory behind the tensors among some values, each piece once, by identity."""
+    found = [v.untyped_storage() for v in values if isinstance(v, torch.Tensor)]
+    return {id(storage): storage for storage in found}
