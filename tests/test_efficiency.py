@@ -161,7 +161,7 @@ def test_peak_of_a_training_step_holds_activations_and_gradients():
         conv(x).square().mean().backward()
 
     forward = peak_bytes(lambda: torch.no_grad()(conv)(x))
-    assert kept < peak_bytes(step) < 3 * kept
+    assert kept < peak_bytes(step) < 5 * kept
     assert forward < peak_bytes(step) == peak_bytes(step)
 
 
