@@ -346,8 +346,8 @@ LDM_PRESETS = {
         ),
     ),
     "reference": LDMRecipe(
-        length=40_000,
-        unet=UNetConfig(channels=(128, 128), num_res_blocks=1),
-        train=TrainConfig(steps=8000, batch_size=64, checkpoint_every=250),
+        length=30_000,
+        unet=UNetConfig(channels=(96, 128), num_res_blocks=1),
+        train=TrainConfig(steps=6000, batch_size=64, checkpoint_every=250),
     ),
 }
