@@ -48,7 +48,7 @@ def frechet_distance(a: Tensor, b: Tensor) -> float:
         a, b: features (n, d) and (m, d), n and m at least 2.
     """
     a, b = a.double(), b.double()
-    A, B = torch.cov(a.T).atleast_2d(), torch.cov(b.T).atleast_2d()
+    A, B = (torch.atleast_2d(torch.cov(x.T)) for x in (a, b))
     values, vectors = torch.linalg.eigh(A)
     root = vectors * values.clamp(min=0).sqrt() @ vectors.T
     # sqrt(A) B sqrt(A) is symmetric and has the eigenvalues of A B.
