@@ -348,6 +348,6 @@ LDM_PRESETS = {
     "reference": LDMRecipe(
         length=30_000,
         unet=UNetConfig(channels=(96, 128), num_res_blocks=1),
-        train=TrainConfig(steps=5000, batch_size=64, checkpoint_every=250),
+        train=TrainConfig(steps=3600, batch_size=64, precision="bf16"),
     ),
 }

@@ -9,16 +9,15 @@ GREY = "#757b83"  # text: enough contrast on white and on black
 COLOURS = ["#2f87c8", "#e0762b", "#3a9d5d", "#b65fb0", "#c8a02a", "#d0524f"]
 
 
-def setup(threads: int | None = None) -> torch.device:
+def setup() -> torch.device:
     """Set the style of the figures; return the device to train on.
 
-    Args:
-        threads: CPU threads for torch; by default as many as there are cores.
+    torch uses all cores, unless the environment says otherwise (OMP_NUM_THREADS).
     """
     import matplotlib.pyplot as plt
     from cycler import cycler
 
-    torch.set_num_threads(threads or os.cpu_count() or 1)
+    torch.set_num_threads(int(os.environ.get("OMP_NUM_THREADS", os.cpu_count() or 1)))
     grey = ["text.color", "axes.labelcolor", "xtick.color", "ytick.color"]
     plt.rcParams.update({name: GREY for name in [*grey, "axes.edgecolor"]})
     plt.rcParams.update(
