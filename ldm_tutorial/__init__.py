@@ -1,5 +1,7 @@
 """Latent diffusion, small enough to read and real enough to use.
 
+Sixteen landscapes of one class, from the weights that ship:
+
     from ldm_tutorial import LatentDiffusion
     images = LatentDiffusion.load("ldm-f8").sample(16, y="dusk sea")
 """

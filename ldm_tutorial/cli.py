@@ -2,89 +2,123 @@
 
 import argparse
 import json
+import os
+import re
 import sys
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import asdict
 from pathlib import Path
+from typing import Any, NoReturn
 
+import torch
+import torch.nn.functional as F
 from jsonargparse import ArgumentParser, Namespace
+from torch import Tensor
 
 from ldm_tutorial import recipes
+from ldm_tutorial.codec import LatentCodec
+from ldm_tutorial.pipeline import LatentDiffusion
+from ldm_tutorial.samplers import SAMPLERS
+from ldm_tutorial.storage import find_model
+from ldm_tutorial.training import Log, is_main_process
 
-PRESETS = {"train-vae": recipes.VAE_PRESETS, "train-ldm": recipes.LDM_PRESETS}
+PICTURES = (".png", ".jpg", ".jpeg", ".webp")
 
 
 class OneLineParser(ArgumentParser):
     """A parser whose errors are one line."""
 
-    def error(self, message: str, ex: Exception | None = None):
-        fail(message)
+    def error(self, message: str, ex: Exception | None = None) -> NoReturn:
+        fail(plain(message))
 
 
-def fail(message: object) -> None:
+def plain(message: str) -> str:
+    """A message of jsonargparse with options and types as a user writes them."""
+    message = re.sub(r"required: [\w-]+\.", "required: --", message)
+    message = re.sub(r'Parser key "(\w)":', r"-\1:", message)
+    message = re.sub(r'Parser key "([\w.]+)":', r"--\1:", message)
+    return re.sub(r"<class '(\w+)'>|typing\.(?=Literal)", r"\1", message)
+
+
+def fail(message: object, status: int = 2) -> NoReturn:
     print(f"ldm-tutorial: error: {' '.join(str(message).split())}", file=sys.stderr)
-    raise SystemExit(2)
+    raise SystemExit(status)
 
 
 def main(arguments: list[str] | None = None) -> None:
     """Run one command; see ``ldm-tutorial --help``."""
     arguments = sys.argv[1:] if arguments is None else arguments
-    parser, commands = build_parser(chosen_preset(arguments))
-    options = parser.parse_args(arguments)
-    run, subparser = commands[options.command]
     try:
-        run(subparser.instantiate(options[options.command]))
+        parser, commands = build_parser(*first_look(arguments))
+        options = parser.parse_args(arguments)
+        function, subparser = commands[options.command]
+        function(subparser.instantiate(options[options.command]))
     except (ValueError, OSError) as error:
-        fail(error)
+        fail(in_words(error))
+    except (RuntimeError, MemoryError) as error:
+        if isinstance(error, RuntimeError) and "memory" not in str(error).lower():
+            raise
+        fail("out of memory; take a smaller batch, smaller images or fewer of them")
     except KeyboardInterrupt:
-        fail("stopped; the same command again goes on from the last checkpoint")
+        trains = bool(arguments) and arguments[0] in PRESETS
+        again = "; the same command again goes on from the last checkpoint"
+        fail("stopped" + again * trains, status=130)
 
 
-def chosen_preset(arguments: list[str]) -> str:
-    """The preset decides the defaults of all other options, so it is read first."""
+def in_words(error: Exception) -> str:
+    """What the system complains about, without numbers and brackets."""
+    if isinstance(error, OSError) and error.filename and error.strerror:
+        return f"cannot open or write {error.filename}: {error.strerror.lower()}"
+    return str(error)
+
+
+def first_look(arguments: list[str]) -> tuple[str, bool]:
+    """The preset, and whether ``--vae none``: they decide the defaults of all other
+    options, so they are read first."""
     first = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
     first.add_argument("--preset", nargs="?")
-    return first.parse_known_args(arguments)[0].preset or "cpu"
+    first.add_argument("--vae", nargs="?")
+    found = first.parse_known_args(arguments)[0]
+    return found.preset or "cpu", found.vae == "none"
 
 
-def build_parser(preset: str):
+def build_parser(preset: str, pixels: bool):
     """The parser, and for each command its function and its own parser."""
     parser = OneLineParser(
         prog="ldm-tutorial",
         description="Train, sample and judge latent diffusion models.",
     )
     commands = parser.add_subcommands(dest="command")
-    table = {
-        "train-vae": (train_vae, recipes.VAERecipe, "train an autoencoder"),
-        "train-ldm": (train_ldm, recipes.LDMRecipe, "train a diffusion model"),
-        "sample": (sample, None, "draw images from a model"),
-        "evaluate": (evaluate, None, "judge reconstructions and samples"),
-        "data": (data, recipes.DataConfig, "show a data set and how fast it is made"),
-    }
     made = {}
-    for name, (function, config, text) in table.items():
+    for name, (function, add_options, config, text) in COMMANDS.items():
         sub = OneLineParser(description=text)
-        OPTIONS[name](sub)
-        if name in PRESETS:
-            sub.add_argument(
-                "--preset",
-                choices=list(PRESETS[name]),
-                default="cpu",
-                help="where the defaults of all other options come from",
-            )
+        add_options(sub)
         if config:
-            sub.add_class_arguments(config)
-        if preset in PRESETS.get(name, {}):
-            sub.set_defaults(as_defaults(PRESETS[name][preset]))
+            sub.add_class_arguments(config, skip={"download"})
+            download_option(sub)
+        presets = PRESETS.get(name, {})
+        if name == "train-ldm" and pixels:
+            presets = recipes.PIXEL_PRESETS
+        if preset in presets:
+            sub.set_defaults(as_defaults(presets[preset]))
         commands.add_subcommand(name, sub, help=text)
         made[name] = (function, sub)
     return parser, made
 
 
-def as_defaults(recipe) -> dict:
-    return json.loads(json.dumps(recipes.asdict(recipe)))
+def as_defaults(recipe: recipes.VAERecipe | recipes.LDMRecipe) -> dict[str, Any]:
+    return json.loads(json.dumps(asdict(recipe)))
 
 
-def out_option(parser: ArgumentParser) -> None:
+def download_option(parser: ArgumentParser) -> None:
+    parser.add_argument(
+        "--download", action="store_true", help="fetch a named set that is not on disk"
+    )
+
+
+def train_options(parser: ArgumentParser) -> None:
     parser.add_argument(
         "--out",
         type=Path,
@@ -94,6 +128,12 @@ def out_option(parser: ArgumentParser) -> None:
     parser.add_argument(
         "--fp16", action="store_true", help="save the final weights as float16"
     )
+    parser.add_argument(
+        "--preset",
+        choices=list(recipes.VAE_PRESETS),
+        default="cpu",
+        help="where the defaults of all other options come from",
+    )
 
 
 def ldm_options(parser: ArgumentParser) -> None:
@@ -102,20 +142,31 @@ def ldm_options(parser: ArgumentParser) -> None:
         default="vae-f8",
         help="folder of an autoencoder, vae-f8 (shipped), or none for pixel space",
     )
-    out_option(parser)
+    train_options(parser)
+
+
+def sampling_options(parser: ArgumentParser, n: int, text: str) -> None:
+    parser.add_argument("-n", type=int, default=n, help=text)
+    parser.add_argument("--steps", type=int, default=50, help="denoiser calls")
+    parser.add_argument(
+        "--guidance_scale",
+        type=float,
+        default=1.0,
+        help="1 is the plain model, more exaggerates the class",
+    )
+    parser.add_argument("--seed", type=int, default=0)
 
 
 def sample_options(parser: ArgumentParser) -> None:
     parser.add_argument(
         "--model", default="ldm-f8", help="folder of a model, or ldm-f8 (shipped)"
     )
-    parser.add_argument("-n", type=int, default=16, help="number of images")
-    parser.add_argument("--out", type=Path, default=Path("grid.png"))
+    parser.add_argument(
+        "--out", type=Path, default=Path("grid.png"), help="the picture to write"
+    )
     parser.add_argument("--label", type=str, help="class, as number or name")
-    parser.add_argument("--steps", type=int, default=50)
-    parser.add_argument("--sampler", choices=["ddim", "ddpm"], default="ddim")
-    parser.add_argument("--guidance_scale", type=float, default=1.0)
-    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--sampler", choices=list(SAMPLERS), default="ddim")
+    sampling_options(parser, 16, "number of images")
 
 
 def evaluate_options(parser: ArgumentParser) -> None:
@@ -124,92 +175,200 @@ def evaluate_options(parser: ArgumentParser) -> None:
         default="ldm-f8",
         help="folder of a diffusion model or of an autoencoder, or a shipped name",
     )
-    parser.add_argument("--data", default="landscapes", help="data set or folder")
-    parser.add_argument("-n", type=int, default=512, help="images to judge by")
-    parser.add_argument("--steps", type=int, default=50)
-    parser.add_argument("--guidance_scale", type=float, default=1.0)
-    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument(
+        "--data", type=str, help="data set or folder; by default what it was trained on"
+    )
+    parser.add_argument(
+        "--size", type=int, help="side of the images; by default as in training"
+    )
+    download_option(parser)
+    sampling_options(parser, 512, "images to judge by")
     parser.add_argument("--json", action="store_true", help="print JSON")
 
 
 def data_options(parser: ArgumentParser) -> None:
     parser.add_argument("-n", type=int, default=64, help="images in the picture")
-    parser.add_argument("--split", choices=["train", "validation", "test"],
-                        default="train")
+    parser.add_argument(
+        "--split", choices=["train", "validation", "test"], default="train"
+    )
     parser.add_argument("--out", type=Path, help="write a grid of images here")
 
 
-OPTIONS = {
-    "train-vae": out_option,
-    "train-ldm": ldm_options,
-    "sample": sample_options,
-    "evaluate": evaluate_options,
-    "data": data_options,
-}
+def benchmark_options(parser: ArgumentParser) -> None:
+    parser.add_argument(
+        "--vae", default="vae-f8", help="folder of an autoencoder, or vae-f8 (shipped)"
+    )
+    parser.add_argument("--size", type=int, default=64, help="side of the images")
+    parser.add_argument("-n", type=int, default=8, help="images in a batch")
+    parser.add_argument("--repeats", type=int, default=5, help="of every measurement")
+    parser.add_argument("--json", action="store_true", help="print JSON")
 
 
-def without(options: Namespace, *names: str) -> dict:
+def without(options: Namespace, *names: str) -> dict[str, Any]:
     return {k: v for k, v in vars(options).items() if k not in names}
 
 
-def progress(steps: int):
-    """A callback for the training loop that draws a progress bar."""
+# --- checks that come before the work -------------------------------------------------
+
+
+def check_writable(folder: Path) -> None:
+    """Raise a ValueError if a folder could not be made or written in."""
+    place = folder.absolute()
+    while not place.exists():
+        place = place.parent
+    if not place.is_dir():
+        raise ValueError(f"cannot write to {folder}: {place} is a file; change --out")
+    if not os.access(place, os.W_OK | os.X_OK):
+        raise ValueError(f"cannot write to {folder}: no permission; change --out")
+
+
+def check_picture(out: Path) -> None:
+    """Raise a ValueError if no picture can be written under this name."""
+    if out.suffix.lower() not in PICTURES or out.is_dir():
+        raise ValueError(
+            f"cannot write a picture to {out}; give a file name that ends in "
+            + ", ".join(PICTURES)
+        )
+    check_writable(out.parent)
+
+
+def check_number(n: int, least: int, what: str) -> None:
+    if n < least:
+        raise ValueError(f"-n {n}: give a number of {what} from {least} on")
+
+
+def check_seed(seed: int) -> None:
+    if not 0 <= seed < 2**63:
+        raise ValueError(f"--seed {seed}: give 0 or more, below 2**63")
+
+
+def read_model(cls: type, name: str) -> Any:
+    """A model from a folder or by a shipped name, on the best device.
+
+    Raises:
+        ValueError: if its files do not fit each other.
+    """
+    try:
+        return cls.load(name).to(recipes.best_device())
+    except (KeyError, TypeError, AttributeError, RuntimeError):
+        raise ValueError(
+            f"the model in {find_model(name)} is damaged: its config.json and "
+            "model.safetensors do not fit; save or copy it again"
+        ) from None
+
+
+def kind_of(name: str) -> str | None:
+    """What ``config.json`` says that a folder holds."""
+    path = find_model(name) / "config.json"
+    try:
+        return json.loads(path.read_text())["kind"]
+    except (ValueError, KeyError, TypeError):
+        raise ValueError(f"{path} is damaged; save or copy the model again") from None
+
+
+# --- the commands ---------------------------------------------------------------------
+
+
+@contextmanager
+def progress(steps: int) -> Iterator[dict[str, Any]]:
+    """Callbacks for the training loop that draw a progress bar on stderr."""
     from tqdm.auto import tqdm
 
-    bar = tqdm(total=steps, unit="step")
+    bars = []
 
-    def on_log(line: dict) -> None:
+    def on_start(step: int) -> None:
+        silent = not is_main_process()
+        bars.append(tqdm(total=steps, initial=step, unit="step", disable=silent))
+
+    def on_log(line: Log) -> None:
+        bar = bars[0]
         bar.update(line["step"] - bar.n)
         shown = {k: v for k, v in line.items() if k not in ("step", "seconds")}
         bar.set_postfix({k: f"{v:.4g}" for k, v in shown.items()})
 
-    return on_log
+    try:
+        yield {"on_log": on_log, "on_start": on_start}
+    finally:
+        for bar in bars:
+            bar.close()
 
 
 def train_vae(options: Namespace) -> None:
     recipe = recipes.VAERecipe(**without(options, "preset", "out", "fp16"))
-    on_log = progress(recipe.train.steps)
-    codec, log = recipes.train_vae(recipe, options.out, on_log)
-    report = recipes.record(recipe, codec.vae, log)
-    report |= {"reconstruction": recipes.evaluate_codec(codec, recipe)}
-    finish(options, codec, report)
+    check_writable(options.out)
+    if finished(options, recipes.settings(recipe)):
+        return
+    recipe.load("test")  # complains now about what it would miss at the end
+    with progress(recipe.train.steps) as callbacks:
+        codec, log = recipes.train_vae(recipe, options.out, **callbacks)
+    if is_main_process():
+        report = recipes.record(recipe, codec.vae, log)
+        n = 1000 if recipe.train.steps > 100 else 64
+        report |= {"reconstruction": recipes.evaluate_codec(codec, recipe, n)}
+        finish(options, codec, report)
 
 
 def train_ldm(options: Namespace) -> None:
-    from ldm_tutorial.codec import LatentCodec
-
     recipe = recipes.LDMRecipe(**without(options, "preset", "out", "fp16", "vae"))
-    codec = None if options.vae == "none" else LatentCodec.load(options.vae)
-    on_log = progress(recipe.train.steps)
-    model, log = recipes.train_ldm(recipe, codec, options.out, on_log)
-    report = recipes.record(recipe, model.unet, log)
-    if recipe.train.steps > 100:
-        report |= {"samples": recipes.evaluate_samples(model, recipe)}
-    finish(options, model, report)
+    check_writable(options.out)
+    codec: recipes.Codec = recipes.PixelCodec()
+    if options.vae != "none":
+        codec = read_model(LatentCodec, options.vae)
+    if finished(options, recipes.settings(recipe, codec)):
+        return
+    recipe.load("test")
+    with progress(recipe.train.steps) as callbacks:
+        model, log = recipes.train_ldm(recipe, codec, options.out, **callbacks)
+    if is_main_process():
+        report = recipes.record(recipe, model.unet, log)
+        if recipe.train.steps > 100:
+            report |= {"samples": recipes.evaluate_samples(model, recipe)}
+        finish(options, model, report)
 
 
-def finish(options: Namespace, model, report: dict) -> None:
+def finished(options: Namespace, described: dict[str, Any]) -> bool:
+    """Whether this very run is done; if so, say what came out of it.
+
+    Raises:
+        ValueError: if the folder holds another run.
+    """
+    recipes.check_folder(options.out, described)
+    try:
+        report = json.loads((options.out / "result.json").read_text())
+    except (OSError, ValueError):
+        return False
+    weights = options.out / "model.safetensors"
+    if report.get("fp16") != options.fp16 or not weights.exists():
+        return False
+    if is_main_process():
+        show(options, report)
+    return True
+
+
+def finish(
+    options: Namespace, model: LatentCodec | LatentDiffusion, report: dict[str, Any]
+) -> None:
     """Save the weights, write ``result.json`` and say what came out."""
-    import torch
-
     model.save(options.out, torch.float16 if options.fp16 else None)
+    report["fp16"] = options.fp16
     recipes.write_json(options.out / "result.json", report)
+    show(options, report)
+
+
+def show(options: Namespace, report: dict[str, Any]) -> None:
+    """The numbers of a training as a line of JSON, and where the weights are."""
     numbers = report.get("reconstruction") or report.get("samples") or report["final"]
     print(json.dumps(numbers))
     print(f"saved {options.out}")
 
 
 def sample(options: Namespace) -> None:
-    import torch
-    from torchvision.utils import save_image
-
-    from ldm_tutorial.pipeline import LatentDiffusion
-
-    if options.n < 1:
-        raise ValueError(f"-n {options.n}: give a number of images from 1 on")
-    model = LatentDiffusion.load(options.model).to(recipes.best_device())
+    check_number(options.n, 1, "images")
+    check_seed(options.seed)
+    check_picture(options.out)
+    model = read_model(LatentDiffusion, options.model)
     label = options.label
-    if label is not None and label.lstrip("-").isdigit():
+    if label is not None and label not in model.classes and is_integer(label):
         label = int(label)
     x = model.sample(
         options.n,
@@ -219,31 +378,47 @@ def sample(options: Namespace) -> None:
         guidance_scale=options.guidance_scale,
         generator=torch.Generator(model.device).manual_seed(options.seed),
     )
-    options.out.parent.mkdir(parents=True, exist_ok=True)
-    save_image((x + 1) / 2, options.out, nrow=max(1, round(options.n**0.5)))
-    print(f"wrote {options.out}: {options.n} images")
+    write_grid(x, options.out)
+
+
+def is_integer(text: str) -> bool:
+    return text.removeprefix("-").isdecimal()
+
+
+def write_grid(x: Tensor, out: Path) -> None:
+    """Write images (B, 3, H, W) as one nearly square picture, lined in black."""
+    from PIL import Image
+
+    columns = max(1, round(len(x) ** 0.5))
+    rows = -(-len(x) // columns)
+    x = F.pad(x.cpu(), (1, 1, 1, 1), value=-1.0)
+    B, C, H, W = x.shape
+    x = torch.cat([x, x.new_full((rows * columns - B, C, H, W), -1.0)])
+    x = x.view(rows, columns, C, H, W).permute(0, 3, 1, 4, 2)
+    x = x.reshape(rows * H, columns * W, C)
+    pixels = ((x + 1) * 127.5).round().clamp(0, 255).byte().numpy()
+    out.parent.mkdir(parents=True, exist_ok=True)
+    Image.fromarray(pixels).save(out)
+    print(f"wrote {out}: {B} images")
 
 
 def evaluate(options: Namespace) -> None:
-    from ldm_tutorial.codec import LatentCodec
-    from ldm_tutorial.pipeline import LatentDiffusion
-    from ldm_tutorial.storage import find_model
-
-    if options.n < 2:
-        raise ValueError(f"-n {options.n}: give at least 2 images to judge by")
-    kind = json.loads((find_model(options.model) / "config.json").read_text())["kind"]
-    report: dict = {"model": options.model, "data": options.data}
-    if kind == "LatentCodec":
-        codec = LatentCodec.load(options.model).to(recipes.best_device())
-        where = recipes.DataConfig(options.data)
-    else:
-        model = LatentDiffusion.load(options.model).to(recipes.best_device())
-        codec, where = model.codec, recipes.DataConfig(options.data, model.image_size)
-    report["reconstruction"] = recipes.evaluate_codec(codec, where, options.n)
-    if kind != "LatentCodec":
-        report["samples"] = recipes.evaluate_samples(
+    check_number(options.n, 2, "images")
+    check_seed(options.seed)
+    is_codec = kind_of(options.model) == "LatentCodec"
+    model = read_model(LatentCodec if is_codec else LatentDiffusion, options.model)
+    codec = model if is_codec else model.codec
+    where = data_for(options, getattr(model, "image_size", None))
+    report: dict[str, Any] = {"model": options.model, "data": where.data}
+    report["size"] = where.size
+    samples = {}
+    if not is_codec:
+        samples = recipes.evaluate_samples(
             model, where, options.n, options.steps, options.guidance_scale, options.seed
         )
+    report["reconstruction"] = recipes.evaluate_codec(codec, where, options.n)
+    if samples:
+        report["samples"] = samples
     if options.json:
         print(json.dumps(report, indent=2))
         return
@@ -252,14 +427,33 @@ def evaluate(options: Namespace) -> None:
             print(f"{part:15}{name:22}{value:10.4g}")
 
 
-def data(options: Namespace) -> None:
-    from torchvision.utils import save_image
+def data_for(options: Namespace, image_size: int | None) -> recipes.DataConfig:
+    """What to judge a model by: what was asked for, else what it was trained on.
 
+    Raises:
+        ValueError: if a diffusion model is asked for images of another size.
+    """
+    recipe = recipes.trained_on(options.model)
+    if image_size and options.size not in (None, image_size):
+        raise ValueError(
+            f"--size {options.size}: this model makes images of {image_size}; leave "
+            "--size out"
+        )
+    return recipes.DataConfig(
+        data=options.data or recipe.get("data", "landscapes"),
+        size=options.size or image_size or recipe.get("size", 64),
+        download=options.download,
+    )
+
+
+def data(options: Namespace) -> None:
+    check_number(options.n, 1, "images")
+    if options.out:
+        check_picture(options.out)
     config = recipes.DataConfig(**without(options, "n", "split", "out"))
     dataset = config.load(options.split, config.length)
-    n = min(len(dataset), max(options.n, 1))
     start = time.perf_counter()
-    x, _ = recipes.whole(dataset, min(len(dataset), max(1024, n)))
+    x, _ = recipes.whole(dataset, max(1024, options.n))
     rate = len(x) / (time.perf_counter() - start)
     print(
         f"{config.data}, {options.split}: {len(dataset)} images of "
@@ -267,9 +461,46 @@ def data(options: Namespace) -> None:
         f"made at {rate:.0f} images/s"
     )
     if options.out:
-        options.out.parent.mkdir(parents=True, exist_ok=True)
-        save_image((x[:n] + 1) / 2, options.out, nrow=max(1, round(n**0.5)))
-        print(f"wrote {options.out}: {n} images")
+        write_grid(x[: options.n], options.out)
+
+
+def benchmark(options: Namespace) -> None:
+    check_number(options.n, 1, "images")
+    if options.repeats < 1:
+        raise ValueError(f"--repeats {options.repeats}: give 1 or more")
+    recipes.DataConfig(size=options.size).load("test")  # complains about a wrong size
+    codec = read_model(LatentCodec, options.vae)
+    report = recipes.benchmark(codec, options.size, options.n, options.repeats)
+    if options.json:
+        print(json.dumps({"device": recipes.device_name()} | report, indent=2))
+        return
+    print(" " * 20 + "".join(f"{name:>12}" for name in report))
+    for what in report["latent"]:
+        row = "".join(f"{report[name][what]:12.4g}" for name in report)
+        print(f"{what:20}{row}")
+
+
+PRESETS = {"train-vae": recipes.VAE_PRESETS, "train-ldm": recipes.LDM_PRESETS}
+
+# name: function, what adds its own options, dataclass of further options, help
+COMMANDS = {
+    "train-vae": (train_vae, train_options, recipes.VAERecipe, "train an autoencoder"),
+    "train-ldm": (train_ldm, ldm_options, recipes.LDMRecipe, "train a diffusion model"),
+    "sample": (sample, sample_options, None, "draw images from a model"),
+    "evaluate": (evaluate, evaluate_options, None, "judge reconstructions and samples"),
+    "benchmark": (
+        benchmark,
+        benchmark_options,
+        None,
+        "measure what latent and pixel diffusion cost",
+    ),
+    "data": (
+        data,
+        data_options,
+        recipes.DataConfig,
+        "show a data set and how fast it is made",
+    ),
+}
 
 
 if __name__ == "__main__":

@@ -24,7 +24,9 @@ class VAELossConfig:
     kl_weight: float = 1e-3
 
 
-def reconstruction_loss(x_hat: Tensor, x: Tensor, kind: Reconstruction = "l1") -> Tensor:
+def reconstruction_loss(
+    x_hat: Tensor, x: Tensor, kind: Reconstruction = "l1"
+) -> Tensor:
     """Mean absolute (l1) or squared (l2) error per pixel value.
 
     Raises:
@@ -54,7 +56,9 @@ def vae_loss(
     return total, {name: value.detach() for name, value in parts.items()}
 
 
-def kl_weight_from_sums(weight: float, pixel_values: int, latent_elements: int) -> float:
+def kl_weight_from_sums(
+    weight: float, pixel_values: int, latent_elements: int
+) -> float:
     """This project's KL weight for one stated as sum(error) + weight * sum(KL).
 
     CompVis' latent-diffusion code sums both terms over an image. Dividing by the

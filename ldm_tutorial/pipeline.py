@@ -179,7 +179,9 @@ class LatentDiffusion(nn.Module):
             generator=generator,
         )
 
-    def _classes_for(self, n: int | None, y: Tensor | int | str | None) -> Tensor | None:
+    def _classes_for(
+        self, n: int | None, y: Tensor | int | str | None
+    ) -> Tensor | None:
         """Classes of ``n`` samples as a tensor, or None for an unconditional model."""
         if not isinstance(y, Tensor) and (n is None or n < 1):
             raise ValueError(f"n={n} samples were asked for; give a number from 1 on")

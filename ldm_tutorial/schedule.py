@@ -138,4 +138,6 @@ class NoiseSchedule:
                 f"schedule {config.name!r} is unknown; "
                 "choose linear, scaled_linear or cosine"
             )
-        return schedule.with_zero_terminal_snr() if config.zero_terminal_snr else schedule
+        return (
+            schedule.with_zero_terminal_snr() if config.zero_terminal_snr else schedule
+        )

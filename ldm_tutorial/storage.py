@@ -91,7 +91,9 @@ def load_model(name: str | Path, kind: str) -> tuple[dict[str, Any], dict[str, T
         tensors = load_file(weights)
     except (json.JSONDecodeError, SafetensorError) as error:
         raise ValueError(f"the model in {folder} is damaged: {error}") from None
-    found = config.pop("kind", "nothing known") if isinstance(config, dict) else "a list"
+    found = (
+        config.pop("kind", "nothing known") if isinstance(config, dict) else "a list"
+    )
     if found != kind:
         raise ValueError(f"{folder} holds a model of kind {found!r}; wanted {kind!r}")
     return config, {k: v.float() for k, v in tensors.items()}

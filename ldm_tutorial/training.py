@@ -1,8 +1,8 @@
 """One training loop. It knows no model: it is given a module whose
 ``forward(*batch, generator)`` returns a loss and a dictionary of numbers to log.
 
-All randomness of step s comes from (seed, s): the batch and the noise. So a run that
-was stopped anywhere goes on exactly as if nothing had happened.
+All randomness of step s comes from (seed, s): the batch, the noise, the dropout. So a
+run that was stopped anywhere goes on exactly as if nothing had happened.
 """
 
 import json
@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 from torch.optim.swa_utils import AveragedModel
 from torch.utils.data import DataLoader, Dataset, Sampler
 
@@ -57,13 +57,20 @@ class TrainConfig:
     num_workers: int = 0
 
     def __post_init__(self):
-        for name in ("steps", "batch_size", "log_every", "checkpoint_every"):
-            if getattr(self, name) < 1:
-                raise ValueError(f"{name}={getattr(self, name)}; give 1 or more")
+        least = {name: 1 for name in ("steps", "batch_size", "log_every")}
+        least |= {"checkpoint_every": 1, "warmup_steps": 0, "num_workers": 0}
+        least |= {"weight_decay": 0, "gradient_clip": 0, "seed": 0}
+        for name, bound in least.items():
+            if not getattr(self, name) >= bound:
+                raise ValueError(f"{name}={getattr(self, name)}; give {bound} or more")
         if not self.learning_rate > 0:
             raise ValueError(f"learning_rate={self.learning_rate}; give more than 0")
         if not 0 <= self.ema_decay < 1:
             raise ValueError(f"ema_decay={self.ema_decay}; give 0, or up to below 1")
+        if self.seed >= 2**63:
+            raise ValueError(f"seed={self.seed}; give less than 2**63")
+        if self.precision not in ("no", "bf16", "fp16"):
+            raise ValueError(f"precision={self.precision!r}; give no, bf16 or fp16")
 
 
 def train(
@@ -72,6 +79,7 @@ def train(
     config: TrainConfig,
     out: str | Path | None = None,
     on_log: Callable[[Log], Any] | None = None,
+    on_start: Callable[[int], Any] | None = None,
 ) -> list[Log]:
     """Train ``module`` in place; at the end it holds the averaged (EMA) weights.
 
@@ -81,20 +89,22 @@ def train(
         dataset: map-style; a batch is what the default collation makes of its items.
         out: folder for ``metrics.jsonl`` and ``checkpoint.pt``. If it holds a
             checkpoint of the same config, training goes on from there.
-        on_log: called with every line of the log.
+        on_log: called with every new line of the log.
+        on_start: called when all is ready, with the number of steps done already.
 
     Returns:
-        The log: dictionaries with step, loss, what the module reports, learning_rate
-        and seconds since the first step.
+        The log: dictionaries with step, loss, what the module reports (each the mean
+        over all processes), learning_rate and seconds since the first step.
 
     Raises:
-        ValueError: if ``out`` holds a checkpoint of another config, or the loss stops
-            being finite.
+        ValueError: if ``out`` holds a checkpoint of another config or model, or a
+            damaged one; if the batch is larger than the data set; if the device does
+            not know the precision; or if loss or weights stop being finite.
     """
-    from accelerate import Accelerator
-
-    cpu = next(module.parameters()).device.type == "cpu"
-    accelerator = Accelerator(mixed_precision=config.precision, cpu=cpu)
+    accelerator = start_accelerator(module, config.precision)
+    device, rank = accelerator.device, accelerator.process_index
+    sampler = StepSampler(len(dataset), config, 0, rank, accelerator.num_processes)
+    module.to(device)
     parameters = [p for p in module.parameters() if p.requires_grad]
     optimizer = torch.optim.AdamW(
         parameters,
@@ -104,78 +114,129 @@ def train(
         fused=True,
     )
     ema = AveragedModel(module, multi_avg_fn=ema_update(config.ema_decay))
-    run = Run(out, config, module, ema, optimizer)
+    state = {"module": module, "ema": ema, "optimizer": optimizer}
+    if accelerator.scaler is not None:
+        state["scaler"] = accelerator.scaler
+    settings = asdict(config) | {"images": len(dataset)}
+    run = Run(out, settings, state, writes=accelerator.is_main_process)
+    sampler.start = run.step
     wrapped, optimizer = accelerator.prepare(module, optimizer)
-    generator = torch.Generator(accelerator.device)
-    rank, world = accelerator.process_index, accelerator.num_processes
     wrapped.train()
+    if on_start:
+        on_start(run.step)
+    generator = torch.Generator(device)
     start = time.perf_counter() - run.seconds
-    for step, batch in batches(dataset, config, run.step, rank, world):
-        set_learning_rate(optimizer, config, step)
-        generator.manual_seed(hash((config.seed, step, rank)) % 2**63)
-        batch = [b.to(accelerator.device, non_blocking=True) for b in batch]
-        with accelerator.autocast():
-            loss, parts = wrapped(*batch, generator)
-        accelerator.backward(loss)
-        if config.gradient_clip:
-            accelerator.clip_grad_norm_(parameters, config.gradient_clip)
-        optimizer.step()
-        optimizer.zero_grad()
-        ema.update_parameters(module)
-        done = step + 1
-        if done % config.log_every == 0 or done == config.steps:
-            line = {"step": done, "loss": loss.item()}
-            line |= {name: value.item() for name, value in parts.items()}
-            line |= {"learning_rate": learning_rate(config, step)}
-            line |= {"seconds": round(time.perf_counter() - start, 3)}
-            if not torch.isfinite(loss):
-                raise ValueError(
-                    f"the loss became {loss.item()} at step {done}; "
-                    "lower the learning rate or look at the data"
-                )
-            if accelerator.is_main_process:
+    with torch.random.fork_rng([device] if device.type == "cuda" else []):
+        for step, batch in batches(dataset, sampler):
+            set_learning_rate(optimizer, config, step)
+            seed_step(generator, config.seed, step, rank)
+            batch = [b.to(device, non_blocking=True) for b in batch]
+            with accelerator.autocast():
+                loss, parts = wrapped(*batch, generator)
+            accelerator.backward(loss)
+            if config.gradient_clip:
+                accelerator.clip_grad_norm_(parameters, config.gradient_clip)
+            optimizer.step()
+            optimizer.zero_grad()
+            ema.update_parameters(module)
+            done = step + 1
+            last = done == config.steps
+            if last or done % config.log_every == 0:
+                values = accelerator.reduce({"loss": loss.detach()} | parts, "mean")
+                check_finite(done, values["loss"])
+                line = {"step": done} | {k: v.item() for k, v in values.items()}
+                line["learning_rate"] = learning_rate(config, step)
+                line["seconds"] = round(time.perf_counter() - start, 3)
                 run.log(line)
-                if on_log:
+                if on_log and accelerator.is_main_process:
                     on_log(line)
-        last = done == config.steps
-        if accelerator.is_main_process and (last or done % config.checkpoint_every == 0):
-            run.checkpoint(done, time.perf_counter() - start)
+            if last or done % config.checkpoint_every == 0:
+                check_finite(done, loss, *parameters)
+                run.checkpoint(done, time.perf_counter() - start)
+    accelerator.end_training()
+    for name in ("forward", "_original_forward"):  # undo accelerate's patch for bf16
+        vars(module).pop(name, None)
     module.load_state_dict(ema.module.state_dict())
     module.eval()
     return run.lines
 
 
+def start_accelerator(module: nn.Module, precision: str):
+    """An ``accelerate.Accelerator`` for the kind of device that the module is on.
+
+    Accelerate keeps one state a process, and refuses another device or precision; it
+    is cleared, so that one notebook may train several models.
+    """
+    from accelerate import Accelerator
+    from accelerate.state import AcceleratorState
+
+    cpu = next(module.parameters()).device.type == "cpu"
+    if cpu and precision == "fp16":
+        raise ValueError("precision='fp16' needs a GPU; on a CPU give no or bf16")
+    AcceleratorState._reset_state(reset_partial_state=True)
+    return Accelerator(mixed_precision=precision, cpu=cpu)
+
+
+def is_main_process() -> bool:
+    """Whether this process writes files and speaks: all but one of those that
+    ``accelerate launch`` or ``torchrun`` started stay silent."""
+    return os.environ.get("RANK", "0") == "0"
+
+
+def seed_step(generator: torch.Generator, seed: int, step: int, rank: int) -> None:
+    """Fix the randomness of a step: the noise, and what draws from torch's global
+    generator, such as dropout. Python's hash of integers is the same everywhere."""
+    generator.manual_seed(hash((seed, step, rank)) % 2**63)
+    torch.manual_seed(hash((seed, step, rank, 1)) % 2**63)
+
+
+def check_finite(step: int, *tensors: Tensor) -> None:
+    """Stop before nan is logged, or saved over the last good checkpoint."""
+    if not all(bool(tensor.isfinite().all()) for tensor in tensors):
+        raise ValueError(
+            f"the loss or a weight is no longer finite at step {step}; "
+            "lower the learning rate (in another folder), or look at the data"
+        )
+
+
 class Run:
     """The files of one run: its log and its last checkpoint."""
 
-    def __init__(self, out, config: TrainConfig, module, ema, optimizer):
+    def __init__(
+        self,
+        out: str | Path | None,
+        settings: dict[str, Any],
+        state: dict[str, Any],
+        writes: bool = True,
+    ):
         self.out = Path(out) if out else None
-        self.config, self.step, self.seconds = config, 0, 0.0
-        self.state = {"module": module, "ema": ema, "optimizer": optimizer}
+        self.settings, self.state = settings, state
+        self.writes = writes and self.out is not None
+        self.step, self.seconds = 0, 0.0
         self.lines: list[Log] = []
         if self.out:
             self.out.mkdir(parents=True, exist_ok=True)
             self._resume()
+            self._read_log()
+        if self.writes:
             self._rewrite_log()
 
     def _resume(self) -> None:
-        path = self.out / "checkpoint.pt"
-        if not path.exists():
+        saved = read_checkpoint(self.out)
+        if saved is None:
             return
-        saved = torch.load(path, map_location="cpu", weights_only=True)
-        mine = asdict(self.config)
-        if differing := [k for k in mine if mine[k] != saved["config"].get(k)]:
-            name = differing[0]
+        refuse_other(self.out, saved["config"], self.settings)
+        try:
+            for name, part in self.state.items():
+                part.load_state_dict(saved[name])
+        except (RuntimeError, ValueError, KeyError):
             raise ValueError(
-                f"{self.out} holds a run with {name}={saved['config'].get(name)}, and "
-                f"{name}={mine[name]} was asked for; choose another folder, or the same "
-                "settings to go on with that run"
-            )
-        for name, part in self.state.items():
-            part.load_state_dict(saved[name])
+                f"{self.out} holds a run of another model; choose another folder, or "
+                "the same model to go on with that run"
+            ) from None
         self.step, self.seconds = saved["step"], saved["seconds"]
 
-    def _rewrite_log(self) -> None:
+    def _read_log(self) -> None:
         """Keep the lines up to the checkpoint: later ones will be made again."""
         path = self.out / "metrics.jsonl"
         for text in path.read_text().splitlines() if path.exists() else []:
@@ -185,31 +246,77 @@ class Run:
                 break
             if line["step"] <= self.step:
                 self.lines.append(line)
-        new = path.with_name("metrics.jsonl.new")
+
+    def _rewrite_log(self) -> None:
+        new = self.out / "metrics.jsonl.new"
         new.write_text("".join(json.dumps(line) + "\n" for line in self.lines))
-        os.replace(new, path)
+        os.replace(new, self.out / "metrics.jsonl")
 
     def log(self, line: Log) -> None:
         self.lines.append(line)
-        if self.out:
+        if self.writes:
             with (self.out / "metrics.jsonl").open("a") as file:
                 file.write(json.dumps(line) + "\n")
 
     def checkpoint(self, step: int, seconds: float) -> None:
         """Write the state so that a crash leaves the old checkpoint or the new one."""
-        if not self.out:
+        if not self.writes:
             return
         state = {name: part.state_dict() for name, part in self.state.items()}
-        state |= {"step": step, "seconds": seconds, "config": asdict(self.config)}
+        state |= {"step": step, "seconds": seconds, "config": self.settings}
         new = self.out / "checkpoint.pt.new"
-        torch.save(state, new)
+        with new.open("wb") as file:
+            torch.save(state, file)
+            file.flush()
+            os.fsync(file.fileno())
         os.replace(new, self.out / "checkpoint.pt")
-        write_json(self.out / "train_config.json", asdict(self.config))
+        write_json(self.out / "train_config.json", self.settings)
+
+
+def read_checkpoint(out: Path) -> dict[str, Any] | None:
+    """The checkpoint in a folder, or None if there is none.
+
+    Raises:
+        ValueError: if it cannot be read.
+    """
+    path = out / "checkpoint.pt"
+    if not path.exists():
+        return None
+    with path.open("rb") as file:
+        try:
+            saved = torch.load(file, map_location="cpu", weights_only=True)
+        except Exception:  # a broken file makes torch fail in many ways
+            saved = {}
+    if saved.keys() >= {"module", "ema", "optimizer", "step", "seconds", "config"}:
+        return saved
+    raise ValueError(
+        f"{path} is damaged or no checkpoint; put a copy in its place, or move it away "
+        "to train from the start"
+    )
+
+
+def refuse_other(
+    out: Path, saved: dict[str, Any], asked: dict[str, Any], prefix: str = ""
+) -> None:
+    """Raise a ValueError that names the first setting in which two runs differ.
+
+    Settings are nested dictionaries; one that is missing on a side is not compared.
+    """
+    for name in [name for name in asked if name in saved]:
+        old, new, name = saved[name], asked[name], prefix + name
+        if isinstance(old, dict) and isinstance(new, dict):
+            refuse_other(out, old, new, name + ".")
+        elif old != new:
+            raise ValueError(
+                f"{out} holds a run with {name}={old}, and {name}={new} was asked for; "
+                "choose another folder, or the same settings to go on with that run"
+            )
 
 
 def ema_update(decay: float) -> Callable:
-    """Update of the averaged weights; the decay rises from 0.1 to ``decay`` so that
-    the random start is soon forgotten."""
+    """Update of the averaged weights. The first step copies the weights; the n-th after
+    it takes average = d average + (1 - d) weights, d = min(decay, (1 + n) / (10 + n)).
+    That d rises with n, so that the random start is soon forgotten."""
 
     @torch.no_grad()
     def update(averaged, current, num_averaged):
@@ -235,10 +342,16 @@ class StepSampler(Sampler):
     """Indices of each step's batch: shuffled epochs, known for any step at once."""
 
     def __init__(self, n: int, config: TrainConfig, start: int, rank: int, world: int):
-        if config.batch_size > n or config.batch_size % world:
+        size = config.batch_size
+        if size > n:
             raise ValueError(
-                f"batch_size={config.batch_size} with {n} images and {world} processes; "
-                f"give a multiple of {world} up to {n}"
+                f"batch_size={size} is more than the {n} images of the data set; "
+                f"give at most {n}, or more images"
+            )
+        if size % world:
+            raise ValueError(
+                f"batch_size={size} does not divide among {world} processes; "
+                f"give a multiple of {world}"
             )
         self.n, self.config, self.start = n, config, start
         self.rank, self.world = rank, world
@@ -256,10 +369,13 @@ class StepSampler(Sampler):
             yield order[first : first + size][self.rank :: self.world].tolist()
 
 
-def batches(dataset, config: TrainConfig, start: int, rank: int, world: int):
-    """(step, batch) for every step from ``start`` to the last."""
-    sampler = StepSampler(len(dataset), config, start, rank, world)
+def batches(dataset: Dataset, sampler: StepSampler) -> Iterator[tuple[int, Any]]:
+    """(step, batch) for every step from ``sampler.start`` to the last."""
+    config = sampler.config
     loader = DataLoader(
-        dataset, batch_sampler=sampler, num_workers=config.num_workers
+        dataset,
+        batch_sampler=sampler,
+        num_workers=config.num_workers,
+        generator=torch.Generator().manual_seed(config.seed),
     )
-    return zip(range(start, config.steps), loader, strict=True)
+    return zip(range(sampler.start, config.steps), loader, strict=True)

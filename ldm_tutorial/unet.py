@@ -122,7 +122,7 @@ class UNet(nn.Module):
         config = self.config
         multiple = config.patch_size * 2 ** (len(config.channels) - 1)
         _, C, H, W = z_t.shape
-        if C != config.in_channels or H % multiple or W % multiple:
+        if config.in_channels != C or H % multiple or W % multiple:
             raise ValueError(
                 f"got an array of shape {tuple(z_t.shape)}; this UNet wants "
                 f"(B, {config.in_channels}, H, W) with H and W multiples of {multiple}"

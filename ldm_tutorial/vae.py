@@ -13,8 +13,14 @@ import torch
 from torch import Tensor, nn
 
 from ldm_tutorial.gaussian import DiagonalGaussian
-from ldm_tutorial.layers import Attention, Downsample, ResBlock, Upsample, conv3x3
-from ldm_tutorial.layers import group_norm
+from ldm_tutorial.layers import (
+    Attention,
+    Downsample,
+    ResBlock,
+    Upsample,
+    conv3x3,
+    group_norm,
+)
 
 
 @dataclass(frozen=True)
@@ -50,7 +56,7 @@ class VAEConfig:
         if max(self.encoder_patch, self.decoder_patch) > self.downsampling:
             raise ValueError(
                 f"patches of {self.encoder_patch} and {self.decoder_patch} shrink the "
-                f"image more than downsampling={self.downsampling}; give smaller patches"
+                f"image more than downsampling={self.downsampling}; give smaller ones"
             )
 
     def width(self, level: int) -> int:

@@ -68,7 +68,8 @@ def test_the_codec_gets_no_gradient(latent):
 @pytest.mark.parametrize("sampler", ["ddpm", "ddim"])
 def test_a_seed_fixes_the_samples(model, sampler):
     one, two, other = (
-        model.sample(2, steps=4, sampler=sampler, generator=seeded(s)) for s in (1, 1, 2)
+        model.sample(2, steps=4, sampler=sampler, generator=seeded(s))
+        for s in (1, 1, 2)
     )
     assert_close(one, two, atol=0, rtol=0)
     assert not torch.allclose(one, other)

@@ -1,3 +1,5 @@
+from itertools import pairwise
+
 import pytest
 import torch
 from diffusers import DDPMScheduler
@@ -58,7 +60,7 @@ def test_snr_is_signal_over_noise():
 def test_timesteps_fall_from_the_noisiest(steps):
     times = NoiseSchedule.linear().timesteps(steps)
     assert len(times) == steps and times[0] == 999 and times[-1] >= 0
-    assert all(a > b for a, b in zip(times, times[1:], strict=False))
+    assert all(a > b for a, b in pairwise(times))
 
 
 @pytest.mark.parametrize("steps", [0, -1, 1001])

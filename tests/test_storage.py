@@ -26,7 +26,7 @@ def test_what_is_saved_is_loaded(folder):
 
 
 def test_a_missing_model_names_what_there_is(tmp_path):
-    with pytest.raises(FileNotFoundError, match="no model at.*shipped model: "):
+    with pytest.raises(FileNotFoundError, match=r"no model at.*shipped model: "):
         find_model(tmp_path / "nothing")
 
 

@@ -47,7 +47,9 @@ def test_time_and_class_change_the_prediction():
 def test_elements_of_a_batch_do_not_see_each_other():
     unet, z = awake(num_classes=2), torch.randn(3, 4, 8, 8)
     t, y = torch.tensor([1, 500, 999]), torch.tensor([0, 1, 2])
-    alone = torch.cat([unet(z[i : i + 1], t[i : i + 1], y[i : i + 1]) for i in range(3)])
+    alone = torch.cat(
+        [unet(z[i : i + 1], t[i : i + 1], y[i : i + 1]) for i in range(3)]
+    )
     assert_close(unet(z, t, y), alone, atol=1e-5, rtol=1e-4)
 
 

@@ -1,0 +1,377 @@
+"""Recipes: every preset builds, runs resume exactly, folders are never mixed up."""
+
+import json
+import math
+import shutil
+from dataclasses import asdict, replace
+from pathlib import Path
+
+import pytest
+import torch
+from PIL import Image
+from torch.testing import assert_close
+
+from ldm_tutorial import (
+    AutoencoderKL,
+    LatentCodec,
+    LatentDiffusion,
+    PixelCodec,
+    UNetConfig,
+    VAEConfig,
+    recipes,
+)
+from ldm_tutorial.data import NAMES
+from ldm_tutorial.landscapes import CLASS_NAMES
+from ldm_tutorial.recipes import LDMRecipe, VAERecipe
+from ldm_tutorial.training import TrainConfig
+
+TRAIN = TrainConfig(
+    steps=6, batch_size=4, warmup_steps=2, log_every=1, checkpoint_every=2
+)
+VAE = VAERecipe(
+    size=16,
+    length=24,
+    vae=VAEConfig(channels=(8, 8, 16, 16), downsampling=4, decoder_patch=4),
+    train=TRAIN,
+)
+LDM = LDMRecipe(
+    size=16,
+    length=24,
+    unet=UNetConfig(channels=(32,), num_res_blocks=1, attention_levels=()),
+    train=TRAIN,
+)
+
+
+def equal(one, two):
+    pairs = zip(one.state_dict().values(), two.state_dict().values(), strict=True)
+    return all(torch.equal(a, b) for a, b in pairs)
+
+
+def snapshot(folder: Path):
+    return {p.name: p.read_bytes() for p in folder.iterdir()}
+
+
+class Stop(Exception):
+    pass
+
+
+def stop_at(step: int):
+    def on_log(line):
+        if line["step"] == step:
+            raise Stop
+
+    return on_log
+
+
+@pytest.fixture(scope="module")
+def vae(tmp_path_factory):
+    """A tiny trained autoencoder and its folder."""
+    out = tmp_path_factory.mktemp("vae")
+    return *recipes.train_vae(VAE, out), out
+
+
+@pytest.fixture(scope="module")
+def ldm(tmp_path_factory, vae):
+    """A tiny trained latent diffusion model and its folder."""
+    out = tmp_path_factory.mktemp("ldm")
+    return *recipes.train_ldm(LDM, vae[0], out), out
+
+
+# --- presets --------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("name", recipes.VAE_PRESETS)
+def test_every_autoencoder_preset_builds_and_runs(name):
+    recipe = recipes.VAE_PRESETS[name]
+    vae = recipes.build_vae(recipe).eval()
+    side = recipe.size // recipe.vae.downsampling
+    with torch.no_grad():
+        x_hat, posterior = vae(torch.zeros(1, 3, recipe.size, recipe.size))
+    assert x_hat.shape == (1, 3, recipe.size, recipe.size)
+    assert posterior.mu.shape == (1, recipe.vae.latent_channels, side, side)
+
+
+@pytest.mark.parametrize("space", ["latent", "pixel"])
+@pytest.mark.parametrize("name", recipes.LDM_PRESETS)
+def test_every_diffusion_preset_builds_and_runs(name, space):
+    if space == "pixel":
+        recipe, codec = recipes.PIXEL_PRESETS[name], PixelCodec()
+    else:
+        recipe, codec = recipes.LDM_PRESETS[name], LatentCodec(AutoencoderKL())
+    model = recipes.build_ldm(recipe, codec, tuple(CLASS_NAMES)).eval()
+    assert model.unet.config.in_channels == codec.latent_shape(64)[0]
+    assert model.classes == tuple(CLASS_NAMES)
+    with torch.no_grad():
+        loss, _ = model(torch.zeros(2, 3, 64, 64), torch.tensor([0, 15]))
+    assert 0.5 < float(loss) < 2  # a new model predicts nothing: about 1
+
+
+def test_presets_have_the_same_names_everywhere():
+    names = {"smoke", "cpu", "gpu", "reference"}
+    for presets in (recipes.VAE_PRESETS, recipes.LDM_PRESETS, recipes.PIXEL_PRESETS):
+        assert presets.keys() == names
+        assert all(recipe.data in NAMES for recipe in presets.values())
+
+
+@pytest.mark.parametrize(
+    "recipe, message",
+    [
+        (replace(VAE, size=24, vae=VAEConfig(downsampling=16)), "size=24.*of 16$"),
+        (replace(VAE, vae=VAEConfig(channels=())), r"channels=\(\); give 1 or more"),
+        (replace(VAE, vae=VAEConfig(latent_channels=0)), "latent_channels=0; give 1"),
+        (replace(VAE, vae=VAEConfig(num_res_blocks=0)), "num_res_blocks=0; give 1"),
+        (replace(VAE, vae=VAEConfig(in_channels=1)), "in_channels=1; the data sets"),
+        (replace(LDM, size=24, unet=UNetConfig(channels=(32,) * 5)), "multiple of 16$"),
+        (replace(LDM, unet=UNetConfig(patch_size=0)), "patch_size=0; give 1 or more"),
+        (replace(LDM, unet=UNetConfig(channels=(0,))), r"channels=\(0,\); give 1"),
+        (replace(LDM, unet=UNetConfig(channels=(40,))), "make the channels a multiple"),
+        (replace(LDM, label_dropout=1.5), "label_dropout=1.5; give a share, 0 to 1"),
+    ],
+)
+def test_networks_that_cannot_be_built_are_refused(recipe, message):
+    with pytest.raises(ValueError, match=message) as caught:
+        if isinstance(recipe, VAERecipe):
+            recipes.build_vae(recipe)
+        else:
+            recipes.build_ldm(recipe, PixelCodec())
+    assert "\n" not in str(caught.value)
+
+
+# --- training -------------------------------------------------------------------------
+
+
+def test_a_trained_codec_has_latents_of_unit_scale_and_is_saved(vae):
+    codec, log, out = vae
+    assert [line["step"] for line in log] == [1, 2, 3, 4, 5, 6]
+    assert {"loss", "reconstruction", "kl"} <= log[0].keys()
+    images = torch.cat(recipes.images(VAE.load("train", 24), 24))
+    q = codec.vae.encode(images)
+    mean = q.mu.mean((0, 2, 3))
+    std = (q.mu.var((0, 2, 3)) + q.logvar.exp().mean((0, 2, 3))).sqrt()
+    assert_close(codec.std.flatten(), std.detach(), atol=0, rtol=0.15)
+    assert_close(codec.mean.flatten(), mean.detach(), atol=0.2, rtol=0)
+    assert equal(LatentCodec.load(out), codec)
+
+
+def test_a_trained_model_is_saved_with_its_classes_and_its_codec(vae, ldm):
+    model, _, out = ldm
+    again = LatentDiffusion.load(out)
+    assert equal(again, model) and not model.training
+    assert again.classes == tuple(CLASS_NAMES) and again.image_size == 16
+    assert equal(again.codec, vae[0])  # frozen all the way
+
+
+def test_an_interrupted_training_ends_in_the_same_weights(vae, ldm, tmp_path):
+    with pytest.raises(Stop):
+        recipes.train_vae(VAE, tmp_path / "vae", stop_at(5))
+    started = []
+    codec, _ = recipes.train_vae(VAE, tmp_path / "vae", on_start=started.append)
+    assert started == [4] and equal(codec, vae[0])
+
+    with pytest.raises(Stop):
+        recipes.train_ldm(LDM, codec, tmp_path / "ldm", stop_at(3))
+    model, _ = recipes.train_ldm(LDM, codec, tmp_path / "ldm", on_start=started.append)
+    assert started == [4, 2] and equal(model, ldm[0])
+
+
+def test_a_pixel_model_needs_no_codec(tmp_path):
+    recipe = replace(LDM, unet=replace(LDM.unet, patch_size=4))
+    model, log = recipes.train_ldm(recipe, out=tmp_path)
+    assert isinstance(LatentDiffusion.load(tmp_path).codec, PixelCodec)
+    assert model.unet.config.in_channels == 3 and len(log) == 6
+    assert json.loads((tmp_path / "recipe.json").read_text())["codec"] == "pixels"
+
+
+def test_the_recipe_is_there_from_the_start(tmp_path):
+    with pytest.raises(Stop):
+        recipes.train_vae(VAE, tmp_path, stop_at(1))
+    found = json.loads((tmp_path / "recipe.json").read_text())
+    assert found == {"kind": "VAERecipe"} | json.loads(json.dumps(asdict(VAE)))
+    other = replace(VAE, length=32)  # nothing is lost yet: another recipe may start
+    with pytest.raises(Stop):
+        recipes.train_vae(other, tmp_path, stop_at(1))
+    assert json.loads((tmp_path / "recipe.json").read_text())["length"] == 32
+
+
+def test_cached_latents_are_the_moments_of_the_codec(vae):
+    data = LDM.load("train", 24)
+    cache = recipes.cache_latents(vae[0], data)
+    moments, label = cache[7]
+    posterior = vae[0].vae.encode(data[7][0][None])
+    expected = torch.cat([posterior.mu, posterior.logvar], 1)[0]
+    assert_close(moments, expected.detach(), atol=1e-5, rtol=1e-4)
+    assert int(label) == data[7][1] and len(cache) == 24
+
+
+# --- what a folder refuses ----------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "other, message",
+    [
+        ({"size": 32}, "size=16, and size=32 was asked for; choose another folder"),
+        ({"length": 25}, "length=24, and length=25 was asked for"),
+        ({"data": "cifar10"}, "data=landscapes, and data=cifar10 was asked for"),
+        ({"vae": replace(VAE.vae, latent_channels=8)}, "vae.latent_channels=4, and"),
+        ({"vae": replace(VAE.vae, channels=(8,))}, r"vae.channels=\[8, 8, 16, 16\], a"),
+        ({"loss": replace(VAE.loss, kl_weight=0.1)}, "loss.kl_weight=0.001, and"),
+        ({"train": replace(TRAIN, steps=7)}, "train.steps=6, and train.steps=7 was"),
+    ],
+)
+def test_another_recipe_is_refused_in_the_same_folder(vae, other, message):
+    out, before = vae[2], snapshot(vae[2])
+    described = recipes.settings(replace(VAE, **other))
+    with pytest.raises(ValueError, match=message) as caught:
+        recipes.check_folder(out, described)
+    assert "\n" not in str(caught.value) and snapshot(out) == before
+
+
+def test_training_asks_before_it_touches_a_folder(vae, ldm):
+    for folder, train in (
+        (vae[2], lambda out: recipes.train_vae(replace(VAE, length=20), out)),
+        (vae[2], lambda out: recipes.train_ldm(LDM, vae[0], out)),
+        (ldm[2], lambda out: recipes.train_ldm(LDM, PixelCodec(), out)),
+        (ldm[2], lambda out: recipes.train_ldm(replace(LDM, size=32), vae[0], out)),
+    ):
+        before = snapshot(folder)
+        with pytest.raises(ValueError, match=r"holds a run with .* choose another"):
+            train(folder)
+        assert snapshot(folder) == before
+
+
+def test_another_autoencoder_under_the_same_model_is_refused(ldm, vae):
+    other = LatentCodec(vae[0].vae, vae[0].mean.flatten() + 1, vae[0].std.flatten())
+    with pytest.raises(ValueError, match=r"codec=[0-9a-f]{12}, and codec=[0-9a-f]{12}"):
+        recipes.train_ldm(LDM, other, ldm[2])
+
+
+def test_download_may_be_left_out_when_resuming(vae):
+    described = recipes.settings(replace(VAE, download=True))
+    recipes.check_folder(vae[2], described)  # does not raise
+
+
+def test_a_model_without_its_run_is_not_overwritten(vae, tmp_path):
+    vae[0].save(tmp_path)
+    before = snapshot(tmp_path)
+    with pytest.raises(ValueError, match=r"a finished model without its checkpoint"):
+        recipes.train_vae(VAE, tmp_path)
+    assert snapshot(tmp_path) == before
+
+
+def test_a_damaged_recipe_is_named(vae, tmp_path):
+    shutil.copytree(vae[2], tmp_path / "copy")
+    (tmp_path / "copy" / "recipe.json").write_text('{"size": ')
+    with pytest.raises(ValueError, match=r"recipe\.json is damaged; put a copy"):
+        recipes.train_vae(VAE, tmp_path / "copy")
+    with pytest.raises(ValueError, match=r"recipe\.json is damaged; remove it"):
+        recipes.trained_on(tmp_path / "copy")
+
+
+def test_runs_from_before_recipes_were_stored_go_on(vae, tmp_path):
+    """Old folders hold a checkpoint and no recipe.json, or one without its kind."""
+    for name in ("checkpoint.pt", "metrics.jsonl"):
+        shutil.copy(vae[2] / name, tmp_path / name)
+    codec, _ = recipes.train_vae(VAE, tmp_path)
+    assert equal(codec, vae[0])
+    assert recipes.trained_on(tmp_path)["size"] == 16
+
+
+# --- judging --------------------------------------------------------------------------
+
+
+def test_the_codec_that_does_nothing_reconstructs_perfectly():
+    report = recipes.evaluate_codec(PixelCodec(), VAE, n=8)
+    assert report["n"] == 8 and report["psnr"] == pytest.approx(10 * math.log10(4e10))
+    assert report["ssim"] == pytest.approx(1) and report["ssim_ci95"] < 1e-6
+
+
+def test_a_codec_is_judged_by_the_mean_of_held_out_images(vae):
+    report = recipes.evaluate_codec(vae[0], VAE, n=12)
+    x = torch.cat(recipes.images(VAE.load("test", 12), 12))
+    again = recipes.through(vae[0], x, torch.Generator().manual_seed(0))
+    values = recipes.psnr(again, x)
+    assert report["psnr"] == pytest.approx(float(values.mean()), rel=1e-4)
+    expected = 1.96 * float(values.std()) / 12**0.5
+    assert report["psnr_ci95"] == pytest.approx(expected, rel=1e-3)
+
+
+class Perfect(torch.nn.Module):
+    """Stands in for a diffusion model: its samples are real images, in its first batch
+    of the class asked for, later of another."""
+
+    device, codec = torch.device("cpu"), PixelCodec()
+
+    def __init__(self, classes=tuple(CLASS_NAMES)):
+        super().__init__()
+        self.classes, self.wrong = classes, 0
+        x, y = recipes.whole(VAE.load("test", 400), 400)
+        self.pools = [list(x[y == c]) for c in range(16)]
+
+    def sample(self, n, y, steps, guidance_scale, generator):
+        y, self.wrong = (y + self.wrong) % 16, 1
+        return torch.stack([self.pools[c].pop() for c in y.tolist()])
+
+
+def test_samples_that_are_real_get_the_numbers_of_real_images():
+    report = recipes.evaluate_samples(Perfect(), VAE, n=160, steps=1)
+    assert report["n"] == 160 and report["steps"] == 1
+    assert report["class_accuracy_real"] > 0.98
+    assert report["class_agreement"] == pytest.approx(128 / 160, abs=0.03)
+    assert report["frechet_codec"] == pytest.approx(0, abs=1e-4)
+    assert report["frechet"] < 2 * report["frechet_real"]
+
+
+def test_agreement_is_left_out_where_the_data_have_other_classes(folder):
+    model = Perfect(classes=tuple(f"class {i}" for i in range(16)))
+    where = recipes.DataConfig(str(folder), size=16)
+    report = recipes.evaluate_samples(model, where, n=16, steps=1)
+    assert "class_agreement" not in report and report["frechet"] > 0
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    """Thirty flat images: 24 to train, 3 to validate, 3 to test."""
+    out = tmp_path_factory.mktemp("images")
+    for i in range(30):
+        Image.new("RGB", (20, 24), (8 * i, 100, 255 - 8 * i)).save(out / f"{i}.png")
+    return out
+
+
+def test_few_images_are_judged_as_far_as_they_go(folder, tmp_path, vae):
+    where = recipes.DataConfig(str(folder), size=16)
+    assert recipes.evaluate_codec(vae[0], where, n=100)["n"] == 3
+    for i in (0, 1, 2, 3):
+        shutil.copy(folder / f"{i}.png", tmp_path)
+    lonely = recipes.DataConfig(str(tmp_path), size=16)  # one image to test
+    report = recipes.evaluate_codec(vae[0], lonely)
+    assert report.keys() == {"n", "psnr", "ssim"} and report["n"] == 1
+    recipe = replace(LDM, data=str(tmp_path), length=None)
+    recipe = replace(recipe, train=replace(TRAIN, batch_size=2))
+    model, _ = recipes.train_ldm(recipe, vae[0])
+    assert len(model.classes) == 1
+    report = recipes.evaluate_samples(model, lonely, n=4, steps=2)
+    assert report == {"n": 4, "steps": 2, "guidance_scale": 1.0}
+
+
+def test_an_unconditional_model_is_judged_without_classes(vae):
+    model = recipes.build_ldm(LDM, vae[0], ())
+    report = recipes.evaluate_samples(model, LDM, n=4, steps=2)
+    assert report.keys() >= {"frechet", "frechet_codec", "frechet_real"}
+    assert "class_agreement" not in report
+
+
+def test_what_is_recorded(vae):
+    codec, log, _ = vae
+    report = recipes.record(VAE, codec.vae, log)
+    assert report["recipe"] == asdict(VAE) and report["images_seen"] == 24
+    assert report["seconds"] == log[-1]["seconds"]
+    assert report["final"]["loss"] == log[-1]["loss"]
+    assert report["parameters"] == sum(p.numel() for p in codec.vae.parameters())
+    json.dumps(report)
+    assert recipes.record(VAE, codec.vae, [])["final"] == {}  # the log was deleted
+
+
+def test_a_shipped_model_has_no_recipe_and_that_is_fine(vae, tmp_path):
+    vae[0].save(tmp_path)
+    assert recipes.trained_on(tmp_path) == {}
+    assert recipes.trained_on(vae[2])["vae"]["downsampling"] == 4

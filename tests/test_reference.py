@@ -1,0 +1,167 @@
+"""The weights that ship: they load anywhere, are good, and their records are true."""
+
+import json
+from dataclasses import asdict
+from pathlib import Path
+
+import pytest
+import torch
+from torch.testing import assert_close
+
+from ldm_tutorial import LatentCodec, LatentDiffusion, recipes
+from ldm_tutorial.cli import main
+from ldm_tutorial.efficiency import count_parameters
+from ldm_tutorial.landscapes import CLASS_NAMES
+from ldm_tutorial.metrics import (
+    ClassJudge,
+    frechet_distance,
+    psnr,
+    ssim,
+    thumbnails,
+)
+from ldm_tutorial.storage import results, shipped
+
+ROOT = Path(__file__).resolve().parent.parent
+PRESETS = {
+    "vae-f8": recipes.VAE_PRESETS["reference"],
+    "ldm-f8": recipes.LDM_PRESETS["reference"],
+}
+DATA = recipes.DataConfig()
+
+
+def seeded(seed=0):
+    return torch.Generator().manual_seed(seed)
+
+
+@pytest.fixture(scope="module")
+def codec():
+    return LatentCodec.load("vae-f8")
+
+
+@pytest.fixture(scope="module")
+def ldm():
+    return LatentDiffusion.load("ldm-f8")
+
+
+@pytest.fixture(scope="module")
+def real():
+    """Held-out landscapes and their classes."""
+    return recipes.whole(DATA.load("test"), 256)
+
+
+@pytest.fixture(scope="module")
+def samples(ldm):
+    """Four samples of each class in ten steps, and their classes."""
+    with torch.no_grad():
+        y = recipes.each_class(ldm, 64)
+        return recipes.draw(ldm, y, 10, 1.0, seeded()), y
+
+
+# --- files ----------------------------------------------------------------------------
+
+
+def test_what_ships():
+    assert shipped() == ["ldm-f8", "vae-f8"]
+    files = [p for p in (ROOT / "data" / "reference").glob("*/*") if p.is_file()]
+    assert {p.name for p in files} == {"config.json", "model.safetensors"}
+    assert sum(p.stat().st_size for p in files) < 25e6
+
+
+@pytest.mark.parametrize("name", PRESETS)
+def test_models_load_from_another_directory(name, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    cls = LatentCodec if name == "vae-f8" else LatentDiffusion
+    model = cls.load(name)
+    assert all(bool(t.isfinite().all()) for t in model.state_dict().values())
+
+
+@pytest.mark.parametrize("name", PRESETS)
+def test_records_agree_with_the_recipe_and_the_weights(name, codec, ldm):
+    """What the book prints from data/results is what the preset would train."""
+    report, recipe = results(name), PRESETS[name]
+    assert report["recipe"] == json.loads(json.dumps(asdict(recipe)))
+    assert report["steps"] == recipe.train.steps
+    assert report["images_seen"] == recipe.train.steps * recipe.train.batch_size
+    module = codec.vae if name == "vae-f8" else ldm.unet
+    assert report["parameters"] == count_parameters(module)
+    assert report["seconds"] > 60 and report["final"]["loss"] > 0
+    if name == "vae-f8":
+        assert codec.vae.config == recipe.vae
+    else:
+        fresh = recipes.build_ldm(recipe, codec, tuple(CLASS_NAMES))
+        assert ldm.unet.config == fresh.unet.config
+        assert ldm.schedule_config == recipe.schedule
+        assert ldm.classes == tuple(CLASS_NAMES) and ldm.image_size == recipe.size
+
+
+def test_the_model_carries_the_shipped_autoencoder(codec, ldm):
+    mine, its = codec.state_dict(), ldm.codec.state_dict()
+    assert mine.keys() == its.keys()
+    for name, tensor in mine.items():  # each was rounded to float16 on its own
+        assert_close(its[name], tensor, atol=1e-3, rtol=2e-3)
+
+
+def test_the_command_line_takes_shipped_names(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    main(["sample", "-n", "2", "--steps", "2", "--label", "dusk sea"])
+    assert capsys.readouterr().out == "wrote grid.png: 2 images\n"
+    assert (tmp_path / "grid.png").exists()
+    main(["evaluate", "--model", "vae-f8", "-n", "16", "--json"])
+    report = json.loads(capsys.readouterr().out)
+    assert report["data"] == "landscapes" and report["size"] == 64
+    assert report["reconstruction"]["psnr"] > 27
+
+
+# --- the autoencoder ----------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def reconstructions(codec, real):
+    return recipes.through(codec, real[0], seeded())
+
+
+def test_held_out_landscapes_are_reconstructed(reconstructions, real):
+    """The bound of the course, and the recorded numbers on a part of the images."""
+    p, s = psnr(reconstructions, real[0]), ssim(reconstructions, real[0])
+    report = results("vae-f8")["reconstruction"]
+    assert len(p) >= 200 and float(p.mean()) >= 27
+    assert float(p.mean()) == pytest.approx(report["psnr"], abs=0.2)
+    assert float(s.mean()) == pytest.approx(report["ssim"], abs=0.01)
+
+
+def test_latents_have_unit_scale_and_no_offset(codec, real):
+    z = codec.encode(real[0], seeded())
+    assert z.shape == (256, 4, 8, 8)
+    assert_close(z.std((0, 2, 3)), torch.ones(4), atol=0.1, rtol=0)
+    assert_close(z.mean((0, 2, 3)), torch.zeros(4), atol=0.1, rtol=0)
+
+
+# --- the diffusion model ------------------------------------------------------------
+
+
+def test_samples_are_decided_by_the_seed(ldm):
+    one, two, other = (
+        ldm.sample(2, y="dusk sea", steps=4, generator=seeded(s)) for s in (1, 1, 2)
+    )
+    assert torch.equal(one, two) and not torch.allclose(one, other, atol=0.05)
+    assert one.shape == (2, 3, 64, 64) and one.abs().max() <= 1
+
+
+def test_samples_show_the_class_that_was_asked_for(samples):
+    judge = ClassJudge.fit(*recipes.whole(DATA.load("train"), 1000), hidden=500)
+    x, y = samples
+    agreement = float((judge(x) == y).float().mean())
+    assert agreement >= 0.9, agreement
+    assert float((judge(x) == y.roll(1)).float().mean()) < 0.1
+
+
+def test_samples_are_near_real_images_as_recorded(samples, real):
+    """Few samples bias the distance upwards, so it is held against real images of the
+    same number."""
+    features = thumbnails(real[0][:128])
+    distance = frechet_distance(thumbnails(samples[0]), features)
+    floor = frechet_distance(thumbnails(real[0][192:]), features)
+    assert distance < 2 * floor, (distance, floor)
+    report = results("ldm-f8")["samples"]
+    assert report["frechet_real"] < report["frechet"] < 2 * report["frechet_real"]
+    assert report["class_agreement"] > 0.9 and report["class_accuracy_real"] > 0.99
