@@ -32,9 +32,9 @@ book: $(READY) ## build the book; warnings are errors
 test: $(READY) ## run the unit tests and every notebook
 	@$(BIN)/python -m pytest --nbval $(ARGS)
 
-# CHAPTERS limits the work: make notebooks CHAPTERS=01_vae
+# CHAPTERS limits the work: make notebooks CHAPTERS=01_vae; PROSE=1 executes nothing
 notebooks: $(READY) ## regenerate and execute the notebooks from book/src
-	@$(BIN)/python book/make_notebooks.py $(CHAPTERS)
+	@$(BIN)/python book/make_notebooks.py $(if $(PROSE),--prose) $(CHAPTERS)
 
 lint: $(READY) ## check style and formatting, chapters included
 	@$(BIN)/ruff check .

@@ -222,13 +222,29 @@ def check(names: list[str]) -> int:
     return 1 if found else 0
 
 
-def make(names: list[str]) -> int:
+def keep_outputs(notebook, path: Path) -> float:
+    """Take the outputs from the stored notebook: enough where only prose or a text
+    for an image changed. Raises ChapterError if a code cell did."""
+    stored = nbformat.read(path, as_version=4).cells if path.exists() else []
+    old = [cell for cell in stored if cell.cell_type == "code"]
+    new = [cell for cell in notebook.cells if cell.cell_type == "code"]
+    if [cell.source for cell in old] != [cell.source for cell in new]:
+        raise ChapterError("a code cell has changed; execute it: leave --prose out")
+    for before, cell in zip(old, new, strict=True):
+        cell.outputs, cell.execution_count = before.outputs, before.execution_count
+    return 0.0
+
+
+def make(names: list[str], prose: bool = False) -> int:
     status = 0
     for name in names:
         try:
             notebook = generate(sources()[name])
             print(f"{name} ...", flush=True)
-            seconds = execute(notebook)
+            if prose:
+                seconds = keep_outputs(notebook, notebook_path(name))
+            else:
+                seconds = execute(notebook)
             size = write(notebook, notebook_path(name))
         except ChapterError as error:
             print(f"{name}: {error}\nThe stored notebook is as before.", flush=True)
@@ -242,11 +258,14 @@ def main(arguments: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("names", nargs="*", help="chapters, e.g. 01_vae (default: all)")
     parser.add_argument("--check", action="store_true", help="compare, execute nothing")
+    parser.add_argument(
+        "--prose", action="store_true", help="keep the outputs: no code cell changed"
+    )
     options = parser.parse_args(arguments)
     names = [Path(name).stem for name in options.names] or list(sources())
     if unknown := sorted(set(names) - set(sources())):
         parser.error(f"no such chapter {unknown}; there are {list(sources())}")
-    return check(names) if options.check else make(names)
+    return check(names) if options.check else make(names, options.prose)
 
 
 if __name__ == "__main__":

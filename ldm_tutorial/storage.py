@@ -60,14 +60,14 @@ def save_model(
     dtype: torch.dtype | None = None,
 ) -> None:
     """Write a model; ``dtype=torch.float16`` halves the file."""
-    from safetensors.torch import save_file
+    from safetensors.torch import save
 
     folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
     tensors = {k: v.detach().cpu().contiguous() for k, v in tensors.items()}
     if dtype is not None:
         tensors = {k: v.to(dtype) for k, v in tensors.items()}
-    save_file(tensors, folder / "model.safetensors.new")
+    (folder / "model.safetensors.new").write_bytes(save(tensors))
     os.replace(folder / "model.safetensors.new", folder / "model.safetensors")
     write_json(folder / "config.json", {"kind": kind, **config})
 

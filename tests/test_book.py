@@ -343,3 +343,26 @@ def test_a_failing_cell_is_shown_and_leaves_the_notebook(small_book, capsys):
     assert "cell 3 raised ZeroDivisionError" in said
     assert "1 / 0" in said and "\x1b" not in said
     assert maker.notebook_path("01_small").read_bytes() == before
+
+
+def test_prose_may_change_without_an_execution(tmp_path):
+    source, path = tmp_path / "09_toy.md", tmp_path / "09_toy.ipynb"
+    cell = "```{code-cell} ipython3\n1 + 1\n```\n"
+    source.write_text(f"Before.\n\n{cell}")
+    stored = maker.generate(source)
+    stored.cells[1].execution_count = 7
+    nbformat.write(stored, path)
+    source.write_text(f"After.\n\n{cell}")
+    notebook = maker.generate(source)
+    maker.keep_outputs(notebook, path)
+    assert notebook.cells[0].source == "After."
+    assert notebook.cells[1].execution_count == 7
+
+
+def test_code_may_not(tmp_path):
+    source, path = tmp_path / "09_toy.md", tmp_path / "09_toy.ipynb"
+    source.write_text("```{code-cell} ipython3\n1 + 1\n```\n")
+    nbformat.write(maker.generate(source), path)
+    source.write_text("```{code-cell} ipython3\n1 + 2\n```\n")
+    with pytest.raises(maker.ChapterError, match="a code cell has changed"):
+        maker.keep_outputs(maker.generate(source), path)
