@@ -326,8 +326,7 @@ def cache_latents(codec: LatentCodec, dataset: Dataset) -> TensorDataset:
 
 def images(dataset: Dataset, n: int, batch_size: int = 128) -> list[Tensor]:
     """The first ``n`` images of a data set (or all of fewer), in batches."""
-    chosen = torch.utils.data.Subset(dataset, range(min(n, len(dataset))))
-    return [x for x, _ in DataLoader(chosen, batch_size=batch_size)]
+    return list(whole(dataset, n)[0].split(batch_size))
 
 
 @torch.no_grad()

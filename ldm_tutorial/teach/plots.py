@@ -17,6 +17,8 @@ def setup() -> torch.device:
     import matplotlib.pyplot as plt
     from cycler import cycler
 
+    from ldm_tutorial.recipes import best_device
+
     if "OMP_NUM_THREADS" not in os.environ:
         torch.set_num_threads(os.cpu_count() or 1)
     grey = ["text.color", "axes.labelcolor", "xtick.color", "ytick.color"]
@@ -38,7 +40,7 @@ def setup() -> torch.device:
             "figure.constrained_layout.use": True,
         }
     )
-    return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    return best_device()
 
 
 def to_pixels(x: Tensor) -> Tensor:
@@ -61,8 +63,8 @@ def show_rows(rows, size: float = 1.0, titles=None) -> None:
 
     Args:
         rows: dict of name -> images (B, 3, H, W), or (name, images) pairs. Arrays with
-            another number of channels, (B, C, h, w), are drawn one channel each in
-            grey: pass them as (B * C, 1, h, w).
+            another number of channels, (B, C, h, w), are drawn one channel each, from
+            blue (-3) to red (3): pass them as (B * C, 1, h, w).
         titles: one title a column, above the first row.
 
     Raises:
