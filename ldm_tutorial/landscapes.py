@@ -611,15 +611,24 @@ def render(factors: Factors, size: int = 64) -> Tensor:
 @torch.no_grad()
 def detail_masks(factors: Factors, size: int = 64) -> dict[str, Tensor]:
     """Which pixels show each of DETAILS: bools (N, size, size), none overlapping."""
+    return render_with_masks(factors, size)[1]
+
+
+@torch.no_grad()
+def render_with_masks(
+    factors: Factors, size: int = 64
+) -> tuple[Tensor, dict[str, Tensor]]:
+    """What `render` and `detail_masks` give, drawn at once."""
+    canvases = [_draw(chunk, size, DETAILS) for chunk in _chunks(factors, size)]
+    none = factors.sun_x.new_zeros(0, 3, size, size)
+    images = torch.cat([none, *(c.image for c in canvases)])
     least = dict.fromkeys(DETAILS, 0.5) | {"stars": 0.15, "waves": 0.25}
-    canvases = [_draw(chunk, size, DETAILS).seen for chunk in _chunks(factors, size)]
-    none = factors.sun_x.new_zeros(0, 1, size, size)
     masks, free = {}, True
     for name in DETAILS:  # the finest first
-        seen = torch.cat([none, *(seen[name] for seen in canvases)])
+        seen = torch.cat([none[:, :1], *(c.seen[name] for c in canvases)])
         shown = seen[:, 0] > least[name]
         masks[name], free = shown & free, ~shown & free
-    return masks
+    return images.clamp_(0, 1).mul_(2).sub_(1), masks
 
 
 # --- the data set ---------------------------------------------------------------------
