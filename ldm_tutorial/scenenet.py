@@ -32,7 +32,7 @@ from ldm_tutorial.landscapes import (
     render,
     render_with_masks,
 )
-from ldm_tutorial.layers import Downsample, ResBlock, conv3x3
+from ldm_tutorial.layers import Downsample, ResBlock, conv3x3, group_norm
 from ldm_tutorial.storage import config_from_dict, load_model, save_model
 
 # What the network names, and how many choices there are.
@@ -64,7 +64,7 @@ class SceneNetConfig:
     Attributes:
         patch: side of the pixel patches folded into channels at the entrance.
         channels: width of each stage; every stage after the first halves the sides.
-        block: plain (two convolutions, no norm, as in VGG) or residual.
+        block: plain (two convolutions with norms, as in VGG) or residual.
         features: length of the feature vector.
     """
 
@@ -163,7 +163,8 @@ def body(width: int, kind: str) -> list[nn.Module]:
     """What a stage does at its resolution."""
     if kind == "residual":
         return [ResBlock(width, width)]
-    return [nn.SiLU(), conv3x3(width, width), nn.SiLU()]
+    norm = [group_norm(width), nn.SiLU()]
+    return [*norm, conv3x3(width, width), group_norm(width), nn.SiLU()]
 
 
 # --- training -------------------------------------------------------------------------
