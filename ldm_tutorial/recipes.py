@@ -9,28 +9,30 @@ import json
 import platform
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, field, replace
-from functools import partial
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.func import functional_call
 from torch.utils.data import DataLoader, Dataset, TensorDataset
 
 from ldm_tutorial.codec import Codec, LatentCodec, PixelCodec
 from ldm_tutorial.data import load_dataset
 from ldm_tutorial.diffusion import PredictionType
-from ldm_tutorial.efficiency import (
-    activation_bytes,
-    count_flops,
-    count_parameters,
-    peak_bytes,
-    time_side_by_side,
-)
+from ldm_tutorial.discriminator import DiscriminatorConfig, PatchDiscriminator
+from ldm_tutorial.efficiency import count_parameters
 from ldm_tutorial.gaussian import DiagonalGaussian
-from ldm_tutorial.losses import VAELossConfig, vae_loss
-from ldm_tutorial.metrics import ClassJudge, frechet_distance, psnr, ssim, thumbnails
+from ldm_tutorial.losses import (
+    VAELossConfig,
+    adaptive_weight,
+    hinge_d_loss,
+    hinge_g_loss,
+    vae_loss,
+)
+from ldm_tutorial.perceptual import FeatureDistance, load_perceptual
 from ldm_tutorial.pipeline import LatentDiffusion
+from ldm_tutorial.scenenet import SceneNet, SceneNetConfig, Scenes, SceneTraining
 from ldm_tutorial.schedule import ScheduleConfig
 from ldm_tutorial.storage import find_model, write_json
 from ldm_tutorial.training import (
@@ -76,8 +78,17 @@ class DataConfig:
 
 @dataclass(frozen=True)
 class VAERecipe(DataConfig):
-    """Training of an autoencoder."""
+    """Training of an autoencoder.
 
+    Attributes:
+        init: a trained autoencoder of the same shape to start from, as a folder or by
+            its shipped name; null for random weights.
+        freeze_encoder: train the decoder of ``init`` alone, so that its latents stay
+            what they are.
+    """
+
+    init: str | None = None
+    freeze_encoder: bool = False
     vae: VAEConfig = field(default_factory=VAEConfig)
     loss: VAELossConfig = field(default_factory=VAELossConfig)
     train: TrainConfig = field(default_factory=TrainConfig)
@@ -101,16 +112,78 @@ class LDMRecipe(DataConfig):
     train: TrainConfig = field(default_factory=TrainConfig)
 
 
-class VAETraining(nn.Module):
-    """What the loop trains: an autoencoder with its loss."""
+@dataclass(frozen=True)
+class SceneRecipe(DataConfig):
+    """Training of a network that names the factors of a landscape."""
 
-    def __init__(self, vae: AutoencoderKL, loss: VAELossConfig):
+    net: SceneNetConfig = field(default_factory=SceneNetConfig)
+    train: TrainConfig = field(default_factory=TrainConfig)
+
+
+class VAETraining(nn.Module):
+    """What the loop trains: an autoencoder with its loss, and its discriminator if
+    there is an adversarial term.
+
+    One loss serves both players: in the autoencoder's term the discriminator's weights
+    are constants, and in the discriminator's term the reconstruction is.
+
+    Args:
+        download: fetch the network of the perceptual loss if it is not on disk.
+    """
+
+    def __init__(self, vae: AutoencoderKL, loss: VAELossConfig, download: bool = False):
         super().__init__()
         self.vae, self.loss = vae, loss
+        self.discriminator = None
+        if loss.adversarial_weight:
+            shape = DiscriminatorConfig(vae.config.in_channels)
+            self.discriminator = PatchDiscriminator(shape)
+            self.register_buffer("step", torch.zeros((), dtype=torch.int64))
+        # Inside a tuple it is no submodule: it is neither trained nor saved.
+        self.frozen: tuple[FeatureDistance, ...] = ()
+        if loss.perceptual != "none":
+            self.frozen = (load_perceptual(loss.perceptual, download),)
+
+    def check(self, x: Tensor) -> None:
+        """Raise a ValueError for images that are too small for one of the losses."""
+        judges = [*self.frozen, *([self.discriminator] if self.discriminator else [])]
+        for judge in judges:
+            judge.check(x)
 
     def forward(self, x: Tensor, y: Tensor, generator: torch.Generator):
         x_hat, posterior = self.vae(x, generator)
-        return vae_loss(x_hat, x, posterior, self.loss)
+        perceptual = self.frozen[0].to(x.device) if self.frozen else None
+        loss, parts = vae_loss(x_hat, x, posterior, self.loss, perceptual)
+        if self.discriminator is None or not self.training:
+            return loss, parts
+        begun = int(self.step) >= self.loss.adversarial_start
+        self.step += 1
+        if begun:
+            more, more_parts = self.adversarial(loss, x_hat, x)
+            return loss + more, parts | more_parts
+        # Several processes train together only if every weight has a gradient.
+        return loss + 0 * sum(p.sum() for p in self.discriminator.parameters()), parts
+
+    def adversarial(
+        self, nll: Tensor, x_hat: Tensor, x: Tensor
+    ) -> tuple[Tensor, dict[str, Tensor]]:
+        """The terms of both players, and what they are made of.
+
+        ``nll`` may hold the KL: it does not depend on the decoder's last layer.
+        """
+        constant = {k: p.detach() for k, p in self.discriminator.named_parameters()}
+        g_loss = hinge_g_loss(functional_call(self.discriminator, constant, (x_hat,)))
+        weight = adaptive_weight(nll, g_loss, self.vae.decoder.out[-2].weight)
+        real, fake = self.discriminator(torch.cat([x, x_hat.detach()])).chunk(2)
+        d_loss = hinge_d_loss(real, fake)
+        parts = {
+            "g_loss": g_loss.detach(),
+            "d_loss": d_loss.detach(),
+            "adaptive_weight": weight,
+            "d_real": real.detach().mean(),
+            "d_fake": fake.detach().mean(),
+        }
+        return self.loss.adversarial_weight * weight * g_loss + d_loss, parts
 
 
 class CachedLatentTraining(nn.Module):
@@ -134,19 +207,59 @@ def train_vae(
     on_log: OnLog | None = None,
     on_start: OnStart | None = None,
 ) -> tuple[LatentCodec, list[Log]]:
-    """Train an autoencoder, measure its latents, and save both to ``out``.
+    """Train an autoencoder, measure its latents, and save both to ``out``. With a
+    frozen encoder the measures are those of ``recipe.init``.
 
     Arguments after the first as in ``training.train``.
     """
     dataset = recipe.load("train", recipe.length)
     torch.manual_seed(recipe.train.seed)
-    vae = build_vae(recipe).to(best_device())
-    module = VAETraining(vae, recipe.loss)
-    log = run(module, dataset, recipe, settings(recipe), out, on_log, on_start)
-    codec = LatentCodec.fit(vae, images(dataset, 2048))
+    vae = build_vae(recipe)
+    start = start_from(recipe, vae)
+    module = VAETraining(vae.to(best_device()), recipe.loss, recipe.download)
+    module.check(torch.empty(1, 3, recipe.size, recipe.size))
+    log = run(module, dataset, recipe, settings(recipe, start), out, on_log, on_start)
+    if start and recipe.freeze_encoder:
+        codec = LatentCodec(vae, start.mean, start.std).to(best_device())
+    else:
+        codec = LatentCodec.fit(vae, images(dataset, 2048))
     if out and is_main_process():
         codec.save(out)
     return codec, log
+
+
+def start_from(recipe: VAERecipe, vae: AutoencoderKL) -> LatentCodec | None:
+    """Give ``vae`` the weights of ``recipe.init``, if any, and freeze its encoder if
+    the recipe says so.
+
+    Raises:
+        ValueError: if ``init`` is missing, damaged, or of another shape.
+    """
+    if recipe.init is None:
+        if recipe.freeze_encoder:
+            raise ValueError(
+                "freeze_encoder=True without init would keep random weights; give "
+                "init, a trained autoencoder"
+            )
+        return None
+    try:
+        codec = LatentCodec.load(recipe.init)
+    except (KeyError, TypeError, AttributeError, RuntimeError):
+        raise ValueError(
+            f"the model in {find_model(recipe.init)} is damaged: its config.json and "
+            "model.safetensors do not fit; save or copy it again"
+        ) from None
+    for name, found in asdict(codec.vae.config).items():
+        if found != getattr(recipe.vae, name):
+            raise ValueError(
+                f"init={recipe.init} has vae.{name}={found}, and vae.{name}="
+                f"{getattr(recipe.vae, name)} was asked for; give {found}, or another "
+                "autoencoder"
+            )
+    vae.load_state_dict(codec.vae.state_dict())
+    if recipe.freeze_encoder:
+        vae.encoder.requires_grad_(False)
+    return codec
 
 
 def train_ldm(
@@ -177,10 +290,38 @@ def train_ldm(
     return model, log
 
 
+def train_scenenet(
+    recipe: SceneRecipe,
+    out: str | Path | None = None,
+    on_log: OnLog | None = None,
+    on_start: OnStart | None = None,
+) -> tuple[SceneNet, list[Log]]:
+    """Train a network that names the factors of a landscape.
+
+    Arguments after the first as in ``training.train``.
+    """
+    if recipe.data != "landscapes":
+        raise ValueError(
+            f"data={recipe.data!r}; only of landscapes are the factors known: leave it "
+            "at landscapes"
+        )
+    check_counts(recipe.net, "patch", "channels", "features")
+    torch.manual_seed(recipe.train.seed)
+    net = SceneNet(recipe.net)
+    check_size(recipe.size, net.smallest)
+    scenes = Scenes(recipe.load("train", recipe.length))
+    module = SceneTraining(net).to(best_device())
+    log = run(module, scenes, recipe, settings(recipe), out, on_log, on_start)
+    net.eval().requires_grad_(False)
+    if out and is_main_process():
+        net.save(out)
+    return net, log
+
+
 def run(
     module: nn.Module,
     dataset: Dataset,
-    recipe: VAERecipe | LDMRecipe,
+    recipe: VAERecipe | LDMRecipe | SceneRecipe,
     described: dict[str, Any],
     out: str | Path | None,
     on_log: OnLog | None,
@@ -200,7 +341,7 @@ def run(
 
 
 def settings(
-    recipe: VAERecipe | LDMRecipe, codec: Codec | None = None
+    recipe: VAERecipe | LDMRecipe | SceneRecipe, codec: Codec | None = None
 ) -> dict[str, Any]:
     """What decides a run, as JSON values: the recipe, and a digest of the codec."""
     described = {"kind": type(recipe).__name__}
@@ -295,7 +436,7 @@ def build_ldm(
     )
 
 
-def check_counts(config: VAEConfig | UNetConfig | ScheduleConfig, *names: str) -> None:
+def check_counts(config: Any, *names: str) -> None:
     """Raise a ValueError for a field with a number below 1, or without any."""
     for name in names:
         value = getattr(config, name)
@@ -329,155 +470,6 @@ def images(dataset: Dataset, n: int, batch_size: int = 128) -> list[Tensor]:
     return list(whole(dataset, n)[0].split(batch_size))
 
 
-@torch.no_grad()
-def evaluate_codec(codec: Codec, data: DataConfig, n: int = 1000) -> dict[str, float]:
-    """Reconstruction of held-out images: PSNR (dB) and SSIM with 95 % intervals."""
-    batches = images(data.load("test", n), n)
-    device = next(codec.parameters(), torch.empty(0)).device
-    generator = torch.Generator(device).manual_seed(0)
-    pairs = [(through(codec, x.to(device), generator).cpu(), x) for x in batches]
-    values = {
-        "psnr": torch.cat([psnr(x_hat, x) for x_hat, x in pairs]),
-        "ssim": torch.cat([ssim(x_hat, x) for x_hat, x in pairs]),
-    }
-    report: dict[str, float] = {"n": len(values["psnr"])}
-    for name, value in values.items():
-        report[name] = float(value.mean())
-        if len(value) > 1:
-            report[f"{name}_ci95"] = interval(value)
-    return report
-
-
-def through(codec: Codec, x: Tensor, generator: torch.Generator | None) -> Tensor:
-    """Images that went through a codec and back, (B, 3, H, W)."""
-    return codec.decode(codec.encode(x, generator))
-
-
-def interval(values: Tensor) -> float:
-    """Half-width of the 95 % confidence interval of the mean, of 2 values or more."""
-    return float(1.96 * values.std() / len(values) ** 0.5)
-
-
-@torch.no_grad()
-def evaluate_samples(
-    model: LatentDiffusion,
-    data: DataConfig,
-    n: int = 512,
-    steps: int = 50,
-    guidance_scale: float = 1.0,
-    seed: int = 0,
-) -> dict[str, float]:
-    """Quality of ``n`` samples, beside the numbers that real images get.
-
-    frechet: Fréchet distance of 8x8 thumbnails between samples and ``n`` real test
-    images (fewer if there are not so many); frechet_codec: the same for real images
-    that only went through the codec; frechet_real: for other real images, which is the
-    floor. The samples have the classes of those other images, so that both sets mix
-    the classes alike. class_agreement: share of the samples that ``ClassJudge`` finds
-    in the class asked for, beside its accuracy on real images. What cannot be measured
-    is left out: distances with a single real image, agreement where the data have
-    other classes.
-    """
-    generator = torch.Generator(model.device).manual_seed(seed)
-    real_x, _ = whole(data.load("test", n), n)
-    other_x, other_y = whole(data.load("validation", n), n)
-    known = data.load("train", 2000)
-    same_classes = tuple(known.classes) == model.classes
-    y = other_y if same_classes and len(other_y) == n else each_class(model, n)
-    samples = draw(model, y, steps, guidance_scale, generator)
-    report = {"n": n, "steps": steps, "guidance_scale": guidance_scale}
-    if min(n, len(real_x), len(other_x)) > 1:
-        decoded = torch.cat(
-            [
-                through(model.codec, x.to(model.device), generator).cpu()
-                for x in real_x.split(128)
-            ]
-        )
-        candidates = {"": samples, "_codec": decoded, "_real": other_x}
-        for name, x in candidates.items():
-            distance = frechet_distance(thumbnails(x), thumbnails(real_x))
-            report[f"frechet{name}"] = distance
-    if len(model.classes) > 1 and same_classes:
-        judge = ClassJudge.fit(*whole(known, 2000))
-        report["class_agreement"] = share(judge(samples) == y)
-        report["class_accuracy_real"] = share(judge(other_x) == other_y)
-    return report
-
-
-def each_class(model: LatentDiffusion, n: int) -> Tensor:
-    """Classes (n,), each in turn; zeros for an unconditional model."""
-    return torch.arange(n) % max(1, len(model.classes))
-
-
-def draw(
-    model: LatentDiffusion,
-    y: Tensor,
-    steps: int,
-    guidance_scale: float,
-    generator: torch.Generator,
-) -> Tensor:
-    """Samples (n, 3, H, W) of the classes ``y`` (n,), on the CPU."""
-    samples = [
-        model.sample(
-            len(part),
-            y=part if model.classes else None,
-            steps=steps,
-            guidance_scale=guidance_scale,
-            generator=generator,
-        ).cpu()
-        for part in y.split(128)
-    ]
-    return torch.cat(samples)
-
-
-def benchmark(
-    codec: LatentCodec, size: int = 64, batch_size: int = 8, repeats: int = 5
-) -> dict[str, dict[str, float]]:
-    """What latent and pixel diffusion cost, measured in turns in one run, for the
-    models of BENCHMARK.
-
-    parameters: of the UNet; gflops: of the UNet for one image; train_seconds: median of
-    a training step for a batch; train_megabytes: what its forward pass keeps;
-    sample_seconds, sample_megabytes: median and most memory held for drawing a batch
-    in ten steps, decoder included.
-    """
-    device = best_device()
-    models = {}
-    for name, unet in BENCHMARK.items():
-        torch.manual_seed(0)
-        space = codec if name == "latent" else PixelCodec()
-        models[name] = build_ldm(LDMRecipe(size=size, unet=unet), space).to(device)
-    report: dict[str, dict[str, float]] = {}
-    calls: dict[str, Callable[[], Any]] = {}
-    t = torch.zeros(batch_size, dtype=torch.int64, device=device)
-    for name, model in models.items():
-        z = torch.randn(batch_size, *model.codec.latent_shape(size), device=device)
-        sampling = partial(model.sample, batch_size, steps=10)
-        calls[f"{name} train_seconds"] = partial(training_step, model, z, t)
-        calls[f"{name} sample_seconds"] = sampling
-        report[name] = {
-            "parameters": count_parameters(model.unet),
-            "gflops": count_flops(partial(model.unet, z[:1], t[:1])) / 1e9,
-            "train_megabytes": activation_bytes(model.unet, z, t) / 1e6,
-            "sample_megabytes": peak_bytes(sampling) / 1e6,
-        }
-    for name, timing in time_side_by_side(calls, repeats).items():
-        model_name, _, what = name.rpartition(" ")
-        report[model_name][what] = timing.median
-    return report
-
-
-def training_step(model: LatentDiffusion, z: Tensor, y: Tensor) -> None:
-    """Loss and gradients of a batch of encoded images."""
-    model.loss(z, y)[0].backward()
-    model.zero_grad()
-
-
-def share(right: Tensor) -> float:
-    """Mean of bools (B,)."""
-    return float(right.float().mean())
-
-
 def whole(dataset: Dataset, n: int) -> tuple[Tensor, Tensor]:
     """The first ``n`` images and classes of a data set as two tensors."""
     chosen = torch.utils.data.Subset(dataset, range(min(n, len(dataset))))
@@ -490,7 +482,9 @@ def best_device() -> torch.device:
     return torch.device("cuda" if torch.cuda.is_available() else "cpu")
 
 
-def record(recipe: VAERecipe | LDMRecipe, module: nn.Module, log: list[Log]) -> dict:
+def record(
+    recipe: VAERecipe | LDMRecipe | SceneRecipe, module: nn.Module, log: list[Log]
+) -> dict:
     """Who made these weights: recipe, versions, device and time, for a result file."""
     last = log[-1] if log else {}
     return {
@@ -546,6 +540,30 @@ VAE_PRESETS = {
     ),
 }
 
+SCENE_PRESETS = {
+    "smoke": SceneRecipe(length=256, net=SceneNetConfig(features=16), train=SMOKE),
+    "cpu": SceneRecipe(
+        train=TrainConfig(steps=750, batch_size=64, learning_rate=2e-3),
+    ),
+    "gpu": SceneRecipe(
+        length=500_000,
+        train=TrainConfig(steps=8000, batch_size=256, precision="bf16", num_workers=8),
+    ),
+    "reference": SceneRecipe(
+        length=80_000,
+        train=TrainConfig(
+            steps=1200, batch_size=64, learning_rate=2e-3, precision="bf16"
+        ),
+    ),
+    "judge": SceneRecipe(
+        length=100_000,
+        net=SceneNetConfig(patch=4, channels=(64, 96, 128), block="residual"),
+        train=TrainConfig(
+            steps=1400, batch_size=64, learning_rate=2e-3, precision="bf16", seed=1
+        ),
+    ),
+}
+
 LDM_PRESETS = {
     "smoke": LDMRecipe(
         length=256,
@@ -576,16 +594,4 @@ LDM_PRESETS = {
 PIXEL_PRESETS = {
     name: replace(recipe, unet=replace(recipe.unet, patch_size=4))
     for name, recipe in LDM_PRESETS.items()
-}
-
-# Three models of about the same number of parameters: on pixels, on pixels in patches,
-# and on latents.
-BENCHMARK = {
-    "pixel": UNetConfig(
-        channels=(32, 64, 96, 128), num_res_blocks=1, attention_levels=(3,)
-    ),
-    "patch 4": UNetConfig(
-        channels=(96, 128), num_res_blocks=1, attention_levels=(1,), patch_size=4
-    ),
-    "latent": UNetConfig(channels=(96, 128), num_res_blocks=1),
 }

@@ -262,13 +262,10 @@ def sampled(model: LatentDiffusion, steps: int) -> Tensor:
 
 # --- compression ----------------------------------------------------------------------
 
-# f, latent channels; those of the same line hold the same number of values.
-HEADLINE = ((8, 4), (16, 16))  # 256 values; trained with several seeds
-GRID = (
-    *((4, 1), *HEADLINE),
-    *((4, 4), (8, 16), (16, 64)),  # 1024
-    *((8, 8), (16, 4)),  # 512 and 64
-)
+# f and latent channels: two that hold the same 256 values, trained with several seeds,
+HEADLINE = ((8, 4), (16, 16))
+# and some with 64, 256 and 1024 values.
+GRID = ((4, 1), (4, 4), *HEADLINE, (8, 16), (16, 4))
 
 
 def compression_arms(scale: Scale) -> dict[str, Arm]:
@@ -290,23 +287,33 @@ def compress(
 
 # --- losses ---------------------------------------------------------------------------
 
-LOSSES = {
-    "l1": VAELossConfig(),
-    "perceptual": VAELossConfig(perceptual="scenenet"),
-    "adversarial": VAELossConfig(perceptual="scenenet", adversarial_weight=0.5),
-}
+LOSSES = ("l1", "perceptual", "adversarial")
 
 
 def loss_arms(scale: Scale) -> dict[str, Arm]:
-    return {name: partial(ablate, scale, loss) for name, loss in LOSSES.items()}
+    return {name: partial(ablate, scale, name) for name in LOSSES}
 
 
-def ablate(scale: Scale, loss: VAELossConfig, folder: Path) -> tuple[Row, Pictures]:
+def loss_recipe(scale: Scale, name: str) -> VAERecipe:
     """All arms go on from the same shipped autoencoder, for the same steps."""
-    train = replace(scale.vae, learning_rate=scale.vae.learning_rate / 4)
-    recipe = VAERecipe(length=scale.images, init="vae-f8", loss=loss, train=train)
+    steps = 2 * scale.vae.steps
+    loss = {
+        "l1": VAELossConfig(),
+        "perceptual": VAELossConfig(perceptual="scenenet"),
+        "adversarial": VAELossConfig(
+            perceptual="scenenet",
+            adversarial_weight=0.5,
+            adversarial_start=steps * 3 // 10,
+        ),
+    }[name]
+    train = replace(scale.vae, steps=steps, learning_rate=scale.vae.learning_rate / 2)
+    return VAERecipe(length=scale.images, init="vae-f8", loss=loss, train=train)
+
+
+def ablate(scale: Scale, name: str, folder: Path) -> tuple[Row, Pictures]:
+    recipe = loss_recipe(scale, name)
     codec = trained_vae(recipe, folder / "vae")
-    row = describe_vae(codec, scale, train) | {"loss": asdict(loss)}
+    row = describe_vae(codec, scale, recipe.train) | {"loss": asdict(recipe.loss)}
     return row, {"reconstruction": reconstructed(codec)}
 
 
@@ -389,17 +396,19 @@ def scaling_arms(scale: Scale) -> dict[str, Arm]:
 def rescale(scale: Scale, kind: str, folder: Path) -> tuple[Row, Pictures]:
     """The same autoencoder, with Stable Diffusion's KL weight, in every arm."""
     recipe = vae_recipe(scale, kl_weight=STABLE_DIFFUSION)
-    vae = trained_vae(recipe, folder.parent / "shared" / "vae").vae
-    batches = images(DATA.load("train"), 2048 if scale.judged > 64 else 64)
-    codec = LatentCodec.fit(vae, batches, per_channel=kind == "per channel")
-    std = codec.std.clone()
-    if kind in ("none", "twice"):
-        codec = LatentCodec(vae, 0.0, 1.0 if kind == "none" else std.flatten() ** 2)
+    fitted = trained_vae(recipe, folder.parent / "shared" / "vae")
+    batches = images(DATA.load("train"), 256)
+    codec = {
+        "none": LatentCodec(fitted.vae),
+        "scalar": LatentCodec.fit(fitted.vae, batches, per_channel=False),
+        "per channel": fitted,
+        "twice": LatentCodec(fitted.vae, 0.0, fitted.std.flatten() ** 2),
+    }[kind]
     quality, model = small_ldm(codec, scale, folder / "ldm")
-    z = torch.cat([codec.encode(x) for x in batches[:4]])
+    z = torch.cat([codec.encode(x) for x in batches])
     row = {
         "kl_weight": STABLE_DIFFUSION,
-        "std_raw": std.flatten().tolist(),
+        "std_raw": fitted.std.flatten().tolist(),
         "scaling_factor": codec.scaling_factor.tolist(),
         "std_seen": float(z.std()),
         "samples": quality,

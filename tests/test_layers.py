@@ -19,14 +19,24 @@ PACKAGE = ROOT / "ldm_tutorial"
 
 LAYERS = (
     ("gaussian", "schedule", "layers", "landscapes", "storage"),
-    ("data", "vae", "unet", "losses", "diffusion", "samplers"),
-    ("codec", "pipeline", "training", "metrics", "efficiency"),
-    ("recipes", "cli"),
+    (
+        "data",
+        "vae",
+        "unet",
+        "losses",
+        "discriminator",
+        "perceptual",
+        "diffusion",
+        "samplers",
+    ),
+    ("codec", "pipeline", "training", "metrics", "distances", "efficiency"),
+    ("recipes", "evaluation", "benchmark", "cli"),
 )
 LAYER = {module: layer for layer, modules in enumerate(LAYERS) for module in modules}
 
 # Seconds to import, and needed by few functions: imported inside those.
 HEAVY = {"torchvision", "lpips", "torchmetrics", "matplotlib", "diffusers"}
+HEAVY |= {"torch_fidelity"}
 
 MODULES = sorted(path.stem for path in PACKAGE.glob("*.py") if path.stem != "__init__")
 

@@ -1,0 +1,151 @@
+"""Studies: they resume, record what they did, and records are not changed by hand."""
+
+import json
+from dataclasses import replace
+
+import pytest
+import torch
+from torch.testing import assert_close
+
+from ldm_tutorial import studies
+from ldm_tutorial.cli import main
+from ldm_tutorial.storage import ROOTS, fingerprint, results, write_pictures
+from ldm_tutorial.studies import SCALES, STUDIES, Study, reproduce
+from ldm_tutorial.training import TrainConfig
+
+TINY = replace(
+    SCALES["smoke"],
+    vae=TrainConfig(steps=2, batch_size=8),
+    ldm=TrainConfig(steps=2, batch_size=8),
+    images=16,
+    latents=16,
+    judged=24,
+    samples=24,
+    steps=2,
+)
+
+
+@pytest.fixture
+def tiny(monkeypatch):
+    monkeypatch.setitem(SCALES, "smoke", TINY)
+
+
+@pytest.fixture
+def toy(monkeypatch):
+    """A study of two arms that only count how often they ran."""
+    ran = []
+
+    def arm(name, folder):
+        ran.append(name)
+        return {"value": len(name)}, {"picture": torch.zeros(2, 3, 8, 8)}
+
+    def arms(scale):
+        return {name: lambda folder, name=name: arm(name, folder) for name in "ab"}
+
+    monkeypatch.setitem(STUDIES, "toy", Study("Does it count?", arms))
+    return ran
+
+
+def test_arms_that_are_done_are_not_run_again(toy, tmp_path):
+    assert reproduce("toy", "smoke", tmp_path, only=["b"]) is None
+    path = reproduce("toy", "smoke", tmp_path)
+    assert toy == ["b", "a"]
+    assert path == tmp_path / "toy.json"
+    first = path.read_text()
+    reproduce("toy", "smoke", tmp_path)
+    assert toy == ["b", "a"] and path.read_text() == first
+    report = json.loads(first)
+    assert list(report["rows"]) == ["a", "b"]
+    assert report["command"] == "ldm-tutorial reproduce toy --scale smoke"
+    assert (tmp_path / "toy" / "a-picture.png").exists()
+
+
+def test_another_scale_in_the_same_folder_is_refused(toy, tmp_path, monkeypatch):
+    reproduce("toy", "smoke", tmp_path)
+    monkeypatch.setitem(SCALES, "smoke", replace(TINY, samples=7))
+    with pytest.raises(ValueError, match="choose another folder"):
+        reproduce("toy", "smoke", tmp_path)
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ["nonsense"],
+        ["kl_study", "--scale", "huge"],
+        ["kl_study", "--scale", "smoke", "--arms", "nonsense"],
+    ],
+)
+def test_bad_words_get_one_line(words, tmp_path, capsys, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(SystemExit) as stop:
+        main(["reproduce", *words])
+    error = capsys.readouterr().err
+    assert stop.value.code == 2 and error.count("\n") == 1
+    assert words[-1] in error and not list(tmp_path.iterdir())
+
+
+def shape(value):
+    """The keys of a nested dictionary, without the numbers."""
+    if isinstance(value, dict):
+        return {k: shape(v) for k, v in value.items() if v is not None}
+    return type(value).__name__ if isinstance(value, str | list) else "number"
+
+
+@pytest.mark.parametrize("name", ["compression_study", "kl_study"])
+def test_one_arm_of_a_study_has_the_shape_of_the_record(name, tiny, tmp_path):
+    """Run for real, very small; what it measures is what the record holds."""
+    arms = {"kl_study": "kl-0.01", "compression_study": "f16-c4-seed0"}
+    reproduce(name, "smoke", tmp_path, only=[arms[name]])
+    row = json.loads((tmp_path / arms[name] / "row.json").read_text())["row"]
+    recorded = results(name)["rows"]
+    assert arms[name] in recorded
+    assert shape(row) == shape(recorded[arms[name]])
+
+
+# --- the records ----------------------------------------------------------------------
+
+RECORDS = sorted(name for name in STUDIES)
+
+
+@pytest.mark.parametrize("name", RECORDS)
+def test_records_are_as_they_were_written(name):
+    report = results(name)
+    assert report["digest"] == fingerprint(report)
+    assert report["command"].startswith(f"ldm-tutorial reproduce {name} --scale ")
+    scale = report["command"].split()[-1]
+    arms = STUDIES[name].arms(SCALES[scale])
+    assert list(report["rows"]) == list(arms)
+    described = json.loads(json.dumps(studies.asdict(SCALES[scale])))
+    assert report["scale"] == described
+    assert report["seconds"] > 60 and report["torch"] and report["device"]
+
+
+@pytest.mark.parametrize("name", RECORDS)
+def test_a_figure_changed_by_hand_is_noticed(name):
+    report = results(name)
+    row = next(iter(report["rows"].values()))
+    part = next(v for v in row.values() if isinstance(v, dict))
+    key = next(k for k, v in part.items() if isinstance(v, float))
+    part[key] += 0.01
+    assert report["digest"] != fingerprint(report)
+
+
+def test_pictures_survive_the_disk(tmp_path, monkeypatch):
+    x = (torch.arange(2 * 3 * 4 * 4).view(2, 3, 4, 4) % 256) / 127.5 - 1
+    write_pictures(tmp_path / "results" / "toy" / "a.png", x)
+    monkeypatch.setattr("ldm_tutorial.storage.ROOTS", (tmp_path,))
+    assert_close(studies_pictures("toy", "a"), x, atol=1e-6, rtol=0)
+    with pytest.raises(FileNotFoundError, match="no pictures 'b'"):
+        studies_pictures("toy", "b")
+
+
+def studies_pictures(study, name):
+    from ldm_tutorial.storage import pictures
+
+    return pictures(study, name)
+
+
+def test_every_arm_of_the_record_that_shows_pictures_has_them():
+    folder = ROOTS[0] / "results"
+    assert len(list((folder / "kl_study").glob("*.png"))) == 4 * len(studies.WEIGHTS)
+    assert len(list((folder / "loss_ablation").glob("*.png"))) == len(studies.LOSSES)
