@@ -17,10 +17,12 @@ import torch.nn.functional as F
 from jsonargparse import ArgumentParser, Namespace
 from torch import Tensor
 
-from ldm_tutorial import recipes
+from ldm_tutorial import evaluation, recipes, studies
+from ldm_tutorial.benchmark import benchmark as run_benchmark
 from ldm_tutorial.codec import LatentCodec
 from ldm_tutorial.pipeline import LatentDiffusion
 from ldm_tutorial.samplers import SAMPLERS
+from ldm_tutorial.scenenet import SceneNet, accuracy
 from ldm_tutorial.storage import find_model
 from ldm_tutorial.training import Log, is_main_process
 
@@ -114,11 +116,15 @@ def as_defaults(recipe: recipes.VAERecipe | recipes.LDMRecipe) -> dict[str, Any]
 
 def download_option(parser: ArgumentParser) -> None:
     parser.add_argument(
-        "--download", action="store_true", help="fetch a named set that is not on disk"
+        "--download",
+        action="store_true",
+        help="fetch a named data set, or a trunk for LPIPS, that is not on disk",
     )
 
 
-def train_options(parser: ArgumentParser) -> None:
+def train_options(
+    parser: ArgumentParser, presets: dict[str, Any] = recipes.VAE_PRESETS
+) -> None:
     parser.add_argument(
         "--out",
         type=Path,
@@ -130,10 +136,14 @@ def train_options(parser: ArgumentParser) -> None:
     )
     parser.add_argument(
         "--preset",
-        choices=list(recipes.VAE_PRESETS),
+        choices=list(presets),
         default="cpu",
         help="where the defaults of all other options come from",
     )
+
+
+def scene_options(parser: ArgumentParser) -> None:
+    train_options(parser, recipes.SCENE_PRESETS)
 
 
 def ldm_options(parser: ArgumentParser) -> None:
@@ -142,7 +152,7 @@ def ldm_options(parser: ArgumentParser) -> None:
         default="vae-f8",
         help="folder of an autoencoder, vae-f8 (shipped), or none for pixel space",
     )
-    train_options(parser)
+    train_options(parser, recipes.LDM_PRESETS)
 
 
 def sampling_options(parser: ArgumentParser, n: int, text: str) -> None:
@@ -182,6 +192,11 @@ def evaluate_options(parser: ArgumentParser) -> None:
         "--size", type=int, help="side of the images; by default as in training"
     )
     download_option(parser)
+    parser.add_argument(
+        "--features",
+        choices=list(evaluation.FEATURES),
+        help="what sets of images are compared by; by default what fits the data",
+    )
     sampling_options(parser, 512, "images to judge by")
     parser.add_argument("--json", action="store_true", help="print JSON")
 
@@ -202,6 +217,25 @@ def benchmark_options(parser: ArgumentParser) -> None:
     parser.add_argument("-n", type=int, default=8, help="images in a batch")
     parser.add_argument("--repeats", type=int, default=5, help="of every measurement")
     parser.add_argument("--json", action="store_true", help="print JSON")
+
+
+def reproduce_options(parser: ArgumentParser) -> None:
+    parser.add_argument("name", choices=list(studies.STUDIES), help="which study")
+    parser.add_argument(
+        "--scale",
+        choices=list(studies.SCALES),
+        default="cpu",
+        help="smoke shows that it works, cpu and gpu are for the record",
+    )
+    parser.add_argument(
+        "--out", type=Path, help="its trainings; by default runs/studies/NAME-SCALE"
+    )
+    parser.add_argument(
+        "--results",
+        type=Path,
+        help="folder of the record; by default data/results, for smoke that of --out",
+    )
+    parser.add_argument("--arms", nargs="*", default=[], help="only these")
 
 
 def without(options: Namespace, *names: str) -> dict[str, Any]:
@@ -304,8 +338,22 @@ def train_vae(options: Namespace) -> None:
     if is_main_process():
         report = recipes.record(recipe, codec.vae, log)
         n = 1000 if recipe.train.steps > 100 else 64
-        report |= {"reconstruction": recipes.evaluate_codec(codec, recipe, n)}
+        report |= {"reconstruction": evaluation.evaluate_codec(codec, recipe, n)}
         finish(options, codec, report)
+
+
+def train_scenenet(options: Namespace) -> None:
+    recipe = recipes.SceneRecipe(**without(options, "preset", "out", "fp16"))
+    check_writable(options.out)
+    if finished(options, recipes.settings(recipe)):
+        return
+    with progress(recipe.train.steps) as callbacks:
+        net, log = recipes.train_scenenet(recipe, options.out, **callbacks)
+    if is_main_process():
+        report = recipes.record(recipe, net, log)
+        n = 1000 if recipe.train.steps > 100 else 64
+        report |= {"accuracy": accuracy(net, recipe.load("test", n))}
+        finish(options, net, report)
 
 
 def train_ldm(options: Namespace) -> None:
@@ -322,7 +370,7 @@ def train_ldm(options: Namespace) -> None:
     if is_main_process():
         report = recipes.record(recipe, model.unet, log)
         if recipe.train.steps > 100:
-            report |= {"samples": recipes.evaluate_samples(model, recipe)}
+            report |= {"samples": evaluation.evaluate_samples(model, recipe)}
         finish(options, model, report)
 
 
@@ -346,7 +394,9 @@ def finished(options: Namespace, described: dict[str, Any]) -> bool:
 
 
 def finish(
-    options: Namespace, model: LatentCodec | LatentDiffusion, report: dict[str, Any]
+    options: Namespace,
+    model: LatentCodec | LatentDiffusion | SceneNet,
+    report: dict[str, Any],
 ) -> None:
     """Save the weights, write ``result.json`` and say what came out."""
     model.save(options.out, torch.float16 if options.fp16 else None)
@@ -357,7 +407,8 @@ def finish(
 
 def show(options: Namespace, report: dict[str, Any]) -> None:
     """The numbers of a training as a line of JSON, and where the weights are."""
-    numbers = report.get("reconstruction") or report.get("samples") or report["final"]
+    kinds = ("reconstruction", "samples", "accuracy", "final")
+    numbers = next(report[kind] for kind in kinds if kind in report)
     print(json.dumps(numbers))
     print(f"saved {options.out}")
 
@@ -413,18 +464,51 @@ def evaluate(options: Namespace) -> None:
     report["size"] = where.size
     samples = {}
     if not is_codec:
-        samples = recipes.evaluate_samples(
-            model, where, options.n, options.steps, options.guidance_scale, options.seed
+        samples = evaluation.evaluate_samples(
+            model,
+            where,
+            options.n,
+            options.steps,
+            options.guidance_scale,
+            options.seed,
+            options.features,
         )
-    report["reconstruction"] = recipes.evaluate_codec(codec, where, options.n)
+    report["reconstruction"] = evaluation.evaluate_codec(
+        codec, where, options.n, options.features
+    )
     if samples:
         report["samples"] = samples
     if options.json:
         print(json.dumps(report, indent=2))
         return
+    print(" " * 37 + "".join(f"{name:>12}" for name in ("", "95 %", "real", "codec")))
     for part in ("reconstruction", "samples"):
-        for name, value in report.get(part, {}).items():
-            print(f"{part:15}{name:22}{value:10.4g}")
+        for row in table(report.get(part, {})):
+            print(f"{part:15}{row}")
+
+
+BESIDE = ("_ci95", "_real", "_codec")  # what is printed beside a figure
+
+
+def table(figures: dict[str, Any]) -> Iterator[str]:
+    """Rows of figures, each with its interval and its floors."""
+    renamed = {"class_accuracy_real": "class_agreement_real"}
+    figures = {renamed.get(k, k): v for k, v in figures.items()}
+    for name, value in figures.items():
+        if name == "details":
+            for kind, numbers in value.items():
+                flat = {f"{kind} {what}": v for what, v in numbers.items()}
+                yield from table(flat)
+        elif not name.endswith(BESIDE):
+            width, *floors = [figures.get(name + ending) for ending in BESIDE]
+            cells = [value, None if width is None else f"± {width:.2g}", *floors]
+            yield f"{name:22}" + "".join(map(cell, cells)).rstrip()
+
+
+def cell(value: Any) -> str:
+    """A figure, a word or nothing, in twelve columns."""
+    text = f"{value:.4g}" if isinstance(value, int | float) else (value or "")
+    return f"{text:>12}" if len(text) < 12 else f" {text}"
 
 
 def data_for(options: Namespace, image_size: int | None) -> recipes.DataConfig:
@@ -470,7 +554,7 @@ def benchmark(options: Namespace) -> None:
         raise ValueError(f"--repeats {options.repeats}: give 1 or more")
     recipes.DataConfig(size=options.size).load("test")  # complains about a wrong size
     codec = read_model(LatentCodec, options.vae)
-    report = recipes.benchmark(codec, options.size, options.n, options.repeats)
+    report = run_benchmark(codec, options.size, options.n, options.repeats)
     if options.json:
         print(json.dumps({"device": recipes.device_name()} | report, indent=2))
         return
@@ -480,12 +564,36 @@ def benchmark(options: Namespace) -> None:
         print(f"{what:20}{row}")
 
 
-PRESETS = {"train-vae": recipes.VAE_PRESETS, "train-ldm": recipes.LDM_PRESETS}
+def reproduce(options: Namespace) -> None:
+    for folder in (options.out, options.results):
+        if folder:
+            check_writable(folder)
+
+    def on_arm(arm: str, row: dict[str, Any]) -> None:
+        print(f"{options.name}: {arm} is done", flush=True)
+
+    path = studies.reproduce(
+        options.name, options.scale, options.out, options.results, options.arms, on_arm
+    )
+    print(f"wrote {path}" if path else "other arms are not done yet: no record written")
+
+
+PRESETS = {
+    "train-vae": recipes.VAE_PRESETS,
+    "train-ldm": recipes.LDM_PRESETS,
+    "train-scenenet": recipes.SCENE_PRESETS,
+}
 
 # name: function, what adds its own options, dataclass of further options, help
 COMMANDS = {
     "train-vae": (train_vae, train_options, recipes.VAERecipe, "train an autoencoder"),
     "train-ldm": (train_ldm, ldm_options, recipes.LDMRecipe, "train a diffusion model"),
+    "train-scenenet": (
+        train_scenenet,
+        scene_options,
+        recipes.SceneRecipe,
+        "train a network that names what a landscape shows",
+    ),
     "sample": (sample, sample_options, None, "draw images from a model"),
     "evaluate": (evaluate, evaluate_options, None, "judge reconstructions and samples"),
     "benchmark": (
@@ -493,6 +601,12 @@ COMMANDS = {
         benchmark_options,
         None,
         "measure what latent and pixel diffusion cost",
+    ),
+    "reproduce": (
+        reproduce,
+        reproduce_options,
+        None,
+        "run a study of the book again and record it",
     ),
     "data": (
         data,

@@ -313,6 +313,7 @@ def train_scenenet(
     module = SceneTraining(net).to(best_device())
     log = run(module, scenes, recipe, settings(recipe), out, on_log, on_start)
     net.eval().requires_grad_(False)
+    net.fit_spread(images(scenes.landscapes, 2048))
     if out and is_main_process():
         net.save(out)
     return net, log
@@ -539,6 +540,18 @@ VAE_PRESETS = {
         ),
     ),
 }
+VAE_PRESETS["f16"] = replace(
+    VAE_PRESETS["reference"],
+    vae=VAEConfig(downsampling=16, latent_channels=16, channels=(32, 64, 96, 128, 256)),
+)
+VAE_PRESETS["perceptual"] = VAERecipe(
+    length=50_000,
+    init="vae-f8",
+    loss=VAELossConfig(
+        perceptual="scenenet", adversarial_weight=0.5, adversarial_start=300
+    ),
+    train=TrainConfig(steps=1000, batch_size=32, learning_rate=1e-3, precision="bf16"),
+)
 
 SCENE_PRESETS = {
     "smoke": SceneRecipe(length=256, net=SceneNetConfig(features=16), train=SMOKE),

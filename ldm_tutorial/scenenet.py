@@ -13,6 +13,7 @@ Two are shipped, of other architectures and seeds: ``scenenet`` for the loss and
 judged by the other.
 """
 
+from collections.abc import Iterable
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Literal
@@ -101,6 +102,7 @@ class SceneNet(nn.Module):
             {k: nn.Linear(config.features, n) for k, n in CHOICES.items()}
         )
         self.numbers = nn.Linear(config.features, len(NUMBERS))
+        self.register_buffer("spread", torch.ones(config.features))
 
     @property
     def smallest(self) -> int:
@@ -125,8 +127,9 @@ class SceneNet(nn.Module):
         return found
 
     def features(self, x: Tensor) -> Tensor:
-        """One vector for each image, (B, features)."""
-        return self.vector(self.maps(x)[-1])
+        """One vector for each image, (B, features), each of its numbers of unit
+        standard deviation over real landscapes."""
+        return self.vector(self.maps(x)[-1]) / self.spread
 
     def vector(self, last: Tensor) -> Tensor:
         return self.project(F.adaptive_avg_pool2d(last, SPREAD).flatten(1))
@@ -134,16 +137,19 @@ class SceneNet(nn.Module):
     def forward(self, x: Tensor) -> dict[str, Tensor]:
         """Logits (B, n) for each of CHOICES, and each of NUMBERS (B,) as it is in
         `Factors`; numbers about a house that is not there mean nothing."""
-        return self.answer(self.features(x))
-
-    def answer(self, features: Tensor) -> dict[str, Tensor]:
-        """The same, from feature vectors."""
-        h = F.silu(features)
+        h = F.silu(self.vector(self.maps(x)[-1]))
         said = {name: head(h) for name, head in self.names.items()}
         units = self.numbers(h).unbind(1)
         for (name, (low, high)), unit in zip(NUMBERS.items(), units, strict=True):
             said[name] = low + (unit + 1) / 2 * (high - low)
         return said
+
+    @torch.no_grad()
+    def fit_spread(self, batches: Iterable[Tensor]) -> None:
+        """Measure the spread of the features over images (B, 3, H, W); without it, the
+        few that vary most would decide every distance."""
+        found = [self.vector(self.maps(x.to(self.spread.device))[-1]) for x in batches]
+        self.spread.copy_(torch.cat(found).std(0))
 
     def save(self, folder: str | Path, dtype: torch.dtype | None = None) -> None:
         """Write the network to a folder."""

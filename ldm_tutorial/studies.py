@@ -61,7 +61,7 @@ class Scale:
     unet: tuple[int, ...] = (64, 96)
     images: int = 50_000
     latents: int = 8000
-    judged: int = 1000
+    judged: int = 500
     samples: int = 512
     steps: int = 25
     seeds: int = 3
@@ -185,15 +185,15 @@ def finish(run: Arm, folder: Path, described: dict[str, Any]) -> Row:
     row, pictures = run(folder)
     for name, x in pictures.items():
         write_pictures(folder / f"{name}.png", x)
-    seconds = sum(json.loads(line)["seconds"] for line in last_lines(folder))
+    trainings = [log.parent for log in folder.glob("*/metrics.jsonl")]
+    seconds = sum(last_line(training)["seconds"] for training in trainings)
     write_json(path, {"scale": described, "seconds": round(seconds), "row": row})
     return row
 
 
-def last_lines(folder: Path) -> list[str]:
-    """The last line of the log of each training below a folder."""
-    logs = sorted(folder.glob("*/metrics.jsonl"))
-    return [log.read_text().splitlines()[-1] for log in logs]
+def last_line(training: Path) -> dict[str, float]:
+    """The last line of a training's log."""
+    return json.loads((training / "metrics.jsonl").read_text().splitlines()[-1])
 
 
 # --- what arms share ------------------------------------------------------------------
@@ -249,9 +249,12 @@ def small_ldm(
         unet=UNetConfig(channels=scale.unet, num_res_blocks=1),
         train=scale.ldm,
     )
-    model, log = train_ldm(recipe, codec, folder)
+    if (folder / "model.safetensors").exists():
+        model = LatentDiffusion.load(folder)
+    else:
+        model, _ = train_ldm(recipe, codec, folder)
     quality = evaluate_samples(model, DATA, scale.samples, scale.steps)
-    return {"loss": log[-1]["diffusion"]} | quality, model
+    return {"loss": last_line(folder)["diffusion"]} | quality, model
 
 
 def sampled(model: LatentDiffusion, steps: int) -> Tensor:
@@ -280,6 +283,8 @@ def compress(
     scale: Scale, f: int, C: int, seed: int, folder: Path
 ) -> tuple[Row, Pictures]:
     recipe = vae_recipe(scale, seed, downsampling=f, latent_channels=C)
+    short = replace(recipe.train, steps=max(1, recipe.train.steps * 3 // 5))
+    recipe = replace(recipe, train=short)
     codec = trained_vae(recipe, folder / "vae")
     row = describe_vae(codec, scale, recipe.train)
     return row, {"reconstruction": reconstructed(codec)} if seed == 0 else {}

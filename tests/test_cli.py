@@ -15,7 +15,15 @@ import pytest
 import torch
 from PIL import Image
 
-from ldm_tutorial import LatentDiffusion, PixelCodec, UNet, UNetConfig, recipes
+from ldm_tutorial import (
+    LatentDiffusion,
+    PixelCodec,
+    UNet,
+    UNetConfig,
+    cli,
+    evaluation,
+    recipes,
+)
 from ldm_tutorial.cli import COMMANDS, main
 from ldm_tutorial.landscapes import CLASS_NAMES
 from ldm_tutorial.training import Run
@@ -122,9 +130,13 @@ def test_evaluate_prints_json_for_model_and_autoencoder(trained, run):
     assert (status, err) == (0, "")
     assert report["data"] == "landscapes" and report["size"] == 64
     assert report["samples"].keys() == {
-        *("n", "steps", "guidance_scale", "class_agreement", "class_accuracy_real"),
+        *("n", "steps", "guidance_scale", "features", "n_fake", "n_real"),
+        *("class_agreement", "class_agreement_ci95", "class_accuracy_real"),
         *("frechet", "frechet_codec", "frechet_real"),
+        *("precision", "precision_codec", "precision_real"),
+        *("recall", "recall_codec", "recall_real"),
     }
+    assert report["samples"]["features"] == "scenenet-judge"
     assert report["samples"]["n"] == report["reconstruction"]["n"] == 8
     assert report["samples"]["class_accuracy_real"] > 0.8
 
@@ -137,10 +149,24 @@ def test_evaluate_prints_json_for_model_and_autoencoder(trained, run):
 def test_evaluate_prints_a_table(small, run):
     status, out, err = run("evaluate", "--model", small / "ldm", "-n", 4, "--steps", 2)
     assert (status, err) == (0, "")
-    rows = [line.split() for line in out.splitlines()]
+    head, *rows = [line.split() for line in out.splitlines()]
+    assert head == ["95", "%", "real", "codec"]
     assert {row[0] for row in rows} == {"reconstruction", "samples"}
-    assert all(len(row) == 3 and float(row[2]) is not None for row in rows)
-    assert "class_agreement" in {row[1] for row in rows}
+    assert {"psnr", "frechet", "class_agreement"} <= {row[1] for row in rows}
+
+
+def test_the_table_has_intervals_and_floors_beside_the_figures():
+    figures = {"n": 64, "features": "thumbnails", "frechet": 2.0, "frechet_ci95": 0.25}
+    figures |= {"frechet_real": 1.0, "frechet_codec": 0.0, "class_agreement": 0.5}
+    figures |= {"class_accuracy_real": 0.96, "details": {"stars": {"recall": 0.25}}}
+    rows = [row.split() for row in cli.table(figures)]
+    assert rows == [
+        ["n", "64"],
+        ["features", "thumbnails"],
+        ["frechet", "2", "±", "0.25", "1", "0"],
+        ["class_agreement", "0.5", "0.96"],
+        ["stars", "recall", "0.25"],
+    ]
 
 
 def test_the_folder_size_and_classes_of_the_training_are_remembered(
@@ -245,7 +271,7 @@ def test_benchmark_compares_latents_with_pixels(trained, run, monkeypatch):
         assert report["patch 4"][name] > 2 * report["latent"][name]
     assert report["pixel"]["train_seconds"] > report["latent"]["train_seconds"] > 0
 
-    monkeypatch.setattr(recipes, "benchmark", lambda *_: report)  # not twice
+    monkeypatch.setattr(cli, "run_benchmark", lambda *_: report)  # not twice
     status, out, err = run(*command)
     rows = [line.split() for line in out.splitlines()]
     assert (status, err) == (0, "") and rows[0] == ["pixel", "patch", "4", "latent"]
@@ -306,7 +332,7 @@ def test_control_c_elsewhere_is_one_line_too(trained, run, monkeypatch):
     def interrupt(*_):
         signal.raise_signal(signal.SIGINT)
 
-    monkeypatch.setattr(recipes, "evaluate_codec", interrupt)
+    monkeypatch.setattr(evaluation, "evaluate_codec", interrupt)
     status, out, err = run("evaluate", "--model", trained / "vae")
     assert (status, out, err) == (130, "", "ldm-tutorial: error: stopped\n")
 
@@ -315,7 +341,7 @@ def test_running_out_of_memory_is_one_line(trained, run, monkeypatch):
     def exhaust(*_):
         raise torch.OutOfMemoryError("CUDA out of memory.\nTried to allocate 80 GiB.")
 
-    monkeypatch.setattr(recipes, "evaluate_codec", exhaust)
+    monkeypatch.setattr(evaluation, "evaluate_codec", exhaust)
     status, _, err = run("evaluate", "--model", trained / "vae")
     assert status == 2 and err.count("\n") == 1 and "take a smaller batch" in err
 
@@ -324,7 +350,7 @@ def test_a_mistake_of_ours_keeps_its_traceback(trained, run, monkeypatch):
     def bug(*_):
         raise RuntimeError("a bug")
 
-    monkeypatch.setattr(recipes, "evaluate_codec", bug)
+    monkeypatch.setattr(evaluation, "evaluate_codec", bug)
     with pytest.raises(RuntimeError, match="a bug"):
         run("evaluate", "--model", trained / "vae")
 

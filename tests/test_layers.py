@@ -24,13 +24,14 @@ LAYERS = (
         "vae",
         "unet",
         "losses",
+        "scenenet",
         "discriminator",
         "perceptual",
         "diffusion",
         "samplers",
     ),
-    ("codec", "pipeline", "training", "metrics", "distances", "efficiency"),
-    ("recipes", "evaluation", "benchmark", "cli"),
+    ("codec", "pipeline", "training", "metrics", "distances", "latents", "efficiency"),
+    ("recipes", "evaluation", "benchmark", "studies", "cli"),
 )
 LAYER = {module: layer for layer, modules in enumerate(LAYERS) for module in modules}
 

@@ -9,8 +9,9 @@ from torch.testing import assert_close
 from ldm_tutorial.landscapes import Landscapes, detail_masks
 from ldm_tutorial.metrics import (
     ClassJudge,
+    blur,
     detail_psnr,
-    frechet_distance,
+    detail_recall,
     psnr,
     ssim,
     thumbnails,
@@ -116,72 +117,74 @@ def test_detail_psnr_takes_the_masks_of_landscapes():
     assert list(found.values()) == pytest.approx([20.0] * len(found), abs=1e-3)
 
 
-# --- Fréchet distance -----------------------------------------------------------------
+def landscapes_with_masks(n=16):
+    data = Landscapes("test", n)
+    x = torch.stack([x for x, _ in data.__getitems__(range(n))])
+    return x, detail_masks(data.factors(range(n)))
 
 
-def features_with(mean, covariance, n=64, seed=0):
-    """Features whose sample mean and covariance are exactly these."""
-    d = len(mean)
-    raw = torch.randn(n, d, dtype=torch.float64, generator=seeded(seed))
-    raw = raw - raw.mean(0)
-    white = raw @ torch.linalg.inv(torch.linalg.cholesky(torch.cov(raw.T))).T
-    return white @ torch.linalg.cholesky(covariance.double()).T + mean
+def test_detail_recall_is_the_contrast_that_is_left():
+    x, masks = landscapes_with_masks()
+    for contrast in (1.0, 0.3, 0.0, 1.5, -1.0):
+        found = detail_recall(contrast * x + 0.1, x, masks)  # a new colour is no loss
+        assert {"stars", "texture", "ridge edges"} <= found.keys()
+        assert list(found.values()) == pytest.approx([contrast] * len(found), abs=1e-4)
 
 
-def test_frechet_distance_of_diagonal_gaussians():
-    """Sum of (mean difference)^2 and (standard deviation difference)^2."""
-    mean_a, mean_b = torch.tensor([0.0, 1.0, 2.0]), torch.tensor([1.0, 1.0, 0.0])
-    std_a, std_b = torch.tensor([1.0, 2.0, 0.5]), torch.tensor([3.0, 2.0, 1.0])
-    a = features_with(mean_a, torch.diag(std_a**2))
-    b = features_with(mean_b, torch.diag(std_b**2), n=50, seed=1)
-    expected = float(((mean_a - mean_b) ** 2 + (std_a - std_b) ** 2).sum())
-    assert frechet_distance(a, b) == pytest.approx(expected)
+def test_detail_recall_forgets_what_is_blurred_or_painted_over():
+    x, masks = landscapes_with_masks()
+    soft = detail_recall(blur(x, sigma=2.0, radius=6), x, masks)
+    assert soft["stars"] < 0.05 and max(soft.values()) < 0.3
+    sky = x.median(3, keepdim=True).values.expand_as(x)
+    assert abs(detail_recall(sky, x, {"stars": masks["stars"]})["stars"]) < 0.05
 
 
-def test_frechet_distance_of_full_covariances():
-    """Two dimensions: tr (AB)^(1/2) = sqrt(tr AB + 2 sqrt(det AB))."""
-    A = torch.tensor([[2.0, 0.7], [0.7, 1.0]])
-    B = torch.tensor([[1.0, -0.6], [-0.6, 3.0]])
-    mean_a, mean_b = torch.tensor([0.5, -1.0]), torch.tensor([0.0, 2.0])
-    a, b = features_with(mean_a, A), features_with(mean_b, B, seed=1)
-    cross = math.sqrt((A @ B).trace() + 2 * math.sqrt((A @ B).det()))
-    shift = ((mean_a - mean_b) ** 2).sum()
-    expected = float(shift + A.trace() + B.trace()) - 2 * cross
-    assert frechet_distance(a, b) == pytest.approx(expected, rel=1e-5)
+def test_noise_is_no_recall_and_takes_none_away():
+    """Texture of the same strength in the wrong place has a PSNR, and no recall."""
+    x, masks = landscapes_with_masks()
+    noise = 0.2 * torch.randn(x.shape, generator=seeded())
+    busy, noisy = detail_recall(noise, x, masks), detail_recall(x + noise, x, masks)
+    for name in ("waves", "ridge edges", "texture"):
+        assert abs(busy[name]) < 0.05 and noisy[name] == pytest.approx(1, abs=0.05)
 
 
-@pytest.mark.parametrize("n, d", [(200, 5), (10, 30), (2, 192), (40, 1)])
-def test_frechet_distance_of_a_set_from_itself_is_zero(n, d):
-    a = torch.randn(n, d, generator=seeded())
-    assert abs(frechet_distance(a, a)) < 1e-6 * d
-    assert abs(frechet_distance(a, a.flip(0))) < 1e-6 * d
+def test_recall_of_one_star_by_hand():
+    """A point of light on black: h is 1 less the window's centre there, and minus the
+    window elsewhere."""
+    x = torch.zeros(1, 3, 33, 33)
+    x[..., 16, 16] = 1.0
+    star = x[:, 0] > 0
+    moved = x.roll(1, 3)
+    weight = torch.exp(-(torch.arange(-6.0, 7.0) ** 2) / 8)
+    weight = weight / weight.sum()
+    centre, beside = weight[6] ** 2, weight[6] * weight[7]
+    found = detail_recall(moved, x, {"star": star})["star"]
+    assert found == pytest.approx(float(-beside / (1 - centre)), abs=1e-5)
 
 
-def test_frechet_distance_is_symmetric_and_positive():
-    a = torch.randn(100, 8, generator=seeded(1))
-    b = torch.randn(70, 8, generator=seeded(2)) @ torch.randn(8, 8, generator=seeded(3))
-    assert frechet_distance(a, b) == pytest.approx(frechet_distance(b, a))
-    assert frechet_distance(a, b) > 1
+def test_details_that_are_not_there_have_no_recall():
+    x = torch.zeros(2, 3, 16, 16)
+    everywhere = torch.ones(2, 16, 16, dtype=torch.bool)
+    faint = x + 0.5 * (2 / 255) * torch.randn(x.shape, generator=seeded())
+    strong = x + 4 * (2 / 255) * torch.randn(x.shape, generator=seeded())
+    masks = {"all": everywhere, "none": ~everywhere}
+    assert detail_recall(faint, faint, masks) == {}
+    assert detail_recall(strong, strong, masks) == {"all": pytest.approx(1)}
 
 
-def test_frechet_distance_of_fewer_samples_than_dimensions():
-    """Rank-deficient covariances in disjoint directions: the cross term is zero."""
-    a, b = torch.zeros(4, 20), torch.zeros(6, 20)
-    a[:, 0] = torch.tensor([1.0, -1.0, 1.0, -1.0])  # variance 4 / 3
-    b[:, 1] = torch.tensor([3.0, -3.0, 3.0, -3.0, 3.0, -3.0])  # variance 54 / 5
-    b[:, 2] = 2.0
-    assert frechet_distance(a, b) == pytest.approx(4 / 3 + 54 / 5 + 4, rel=1e-6)
+def test_blur_keeps_constants_and_is_the_window_around_a_point():
+    assert_close(blur(torch.full((1, 2, 8, 12), 0.7)), torch.full((1, 2, 8, 12), 0.7))
+    x = torch.zeros(1, 1, 15, 21)
+    x[..., 7, 10] = 1
+    offset = torch.arange(-5.0, 6.0)
+    line = torch.exp(-(offset**2) / (2 * 1.5**2))
+    line = line / line.sum()
+    expected = torch.zeros_like(x)
+    expected[0, 0, 2:13, 5:16] = line[:, None] * line
+    assert_close(blur(x), expected)
 
 
-def test_frechet_distance_sees_a_shift_of_images():
-    a = thumbnails(torch.rand(64, 3, 16, 16, generator=seeded()))
-    assert frechet_distance(a, a + 0.5) == pytest.approx(0.25 * 192, rel=1e-4)
-
-
-@pytest.mark.parametrize("a, b", [((1, 3), (5, 3)), ((5, 3), (5, 4)), ((5,), (5,))])
-def test_frechet_distance_refuses_what_has_no_covariance(a, b):
-    with pytest.raises(ValueError, match=r"shapes .*; give \(n, d\) and \(m, d\)"):
-        frechet_distance(torch.zeros(a), torch.zeros(b))
+# --- thumbnails -----------------------------------------------------------------------
 
 
 def test_thumbnails_are_means_of_blocks():

@@ -1,14 +1,12 @@
 """Recipes: every preset builds, runs resume exactly, folders are never mixed up."""
 
 import json
-import math
 import shutil
 from dataclasses import asdict, replace
 from pathlib import Path
 
 import pytest
 import torch
-from PIL import Image
 from torch.testing import assert_close
 
 from ldm_tutorial import (
@@ -276,88 +274,7 @@ def test_runs_from_before_recipes_were_stored_go_on(vae, tmp_path):
     assert recipes.trained_on(tmp_path)["size"] == 16
 
 
-# --- judging --------------------------------------------------------------------------
-
-
-def test_the_codec_that_does_nothing_reconstructs_perfectly():
-    report = recipes.evaluate_codec(PixelCodec(), VAE, n=8)
-    assert report["n"] == 8 and report["psnr"] == pytest.approx(10 * math.log10(4e10))
-    assert report["ssim"] == pytest.approx(1) and report["ssim_ci95"] < 1e-6
-
-
-def test_a_codec_is_judged_by_the_mean_of_held_out_images(vae):
-    report = recipes.evaluate_codec(vae[0], VAE, n=12)
-    x = torch.cat(recipes.images(VAE.load("test", 12), 12))
-    again = recipes.through(vae[0], x, torch.Generator().manual_seed(0))
-    values = recipes.psnr(again, x)
-    assert report["psnr"] == pytest.approx(float(values.mean()), rel=1e-4)
-    expected = 1.96 * float(values.std()) / 12**0.5
-    assert report["psnr_ci95"] == pytest.approx(expected, rel=1e-3)
-
-
-class Perfect(torch.nn.Module):
-    """Stands in for a diffusion model: its samples are real images, in its first batch
-    of the class asked for, later of another."""
-
-    device, codec = torch.device("cpu"), PixelCodec()
-
-    def __init__(self, classes=tuple(CLASS_NAMES)):
-        super().__init__()
-        self.classes, self.wrong = classes, 0
-        x, y = recipes.whole(VAE.load("test", 400), 400)
-        self.pools = [list(x[y == c]) for c in range(16)]
-
-    def sample(self, n, y, steps, guidance_scale, generator):
-        y, self.wrong = (y + self.wrong) % 16, 1
-        return torch.stack([self.pools[c].pop() for c in y.tolist()])
-
-
-def test_samples_that_are_real_get_the_numbers_of_real_images():
-    report = recipes.evaluate_samples(Perfect(), VAE, n=160, steps=1)
-    assert report["n"] == 160 and report["steps"] == 1
-    assert report["class_accuracy_real"] > 0.98
-    assert report["class_agreement"] == pytest.approx(128 / 160, abs=0.03)
-    assert report["frechet_codec"] == pytest.approx(0, abs=1e-4)
-    assert report["frechet"] < 2 * report["frechet_real"]
-
-
-def test_agreement_is_left_out_where_the_data_have_other_classes(folder):
-    model = Perfect(classes=tuple(f"class {i}" for i in range(16)))
-    where = recipes.DataConfig(str(folder), size=16)
-    report = recipes.evaluate_samples(model, where, n=16, steps=1)
-    assert "class_agreement" not in report and report["frechet"] > 0
-
-
-@pytest.fixture(scope="module")
-def folder(tmp_path_factory):
-    """Thirty flat images: 24 to train, 3 to validate, 3 to test."""
-    out = tmp_path_factory.mktemp("images")
-    for i in range(30):
-        Image.new("RGB", (20, 24), (8 * i, 100, 255 - 8 * i)).save(out / f"{i}.png")
-    return out
-
-
-def test_few_images_are_judged_as_far_as_they_go(folder, tmp_path, vae):
-    where = recipes.DataConfig(str(folder), size=16)
-    assert recipes.evaluate_codec(vae[0], where, n=100)["n"] == 3
-    for i in (0, 1, 2, 3):
-        shutil.copy(folder / f"{i}.png", tmp_path)
-    lonely = recipes.DataConfig(str(tmp_path), size=16)  # one image to test
-    report = recipes.evaluate_codec(vae[0], lonely)
-    assert report.keys() == {"n", "psnr", "ssim"} and report["n"] == 1
-    recipe = replace(LDM, data=str(tmp_path), length=None)
-    recipe = replace(recipe, train=replace(TRAIN, batch_size=2))
-    model, _ = recipes.train_ldm(recipe, vae[0])
-    assert len(model.classes) == 1
-    report = recipes.evaluate_samples(model, lonely, n=4, steps=2)
-    assert report == {"n": 4, "steps": 2, "guidance_scale": 1.0}
-
-
-def test_an_unconditional_model_is_judged_without_classes(vae):
-    model = recipes.build_ldm(LDM, vae[0], ())
-    report = recipes.evaluate_samples(model, LDM, n=4, steps=2)
-    assert report.keys() >= {"frechet", "frechet_codec", "frechet_real"}
-    assert "class_agreement" not in report
+# --- records --------------------------------------------------------------------------
 
 
 def test_what_is_recorded(vae):

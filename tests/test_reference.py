@@ -8,13 +8,13 @@ import pytest
 import torch
 from torch.testing import assert_close
 
-from ldm_tutorial import LatentCodec, LatentDiffusion, recipes
+from ldm_tutorial import LatentCodec, LatentDiffusion, evaluation, recipes
 from ldm_tutorial.cli import main
+from ldm_tutorial.distances import frechet_distance
 from ldm_tutorial.efficiency import count_parameters
 from ldm_tutorial.landscapes import CLASS_NAMES
 from ldm_tutorial.metrics import (
     ClassJudge,
-    frechet_distance,
     psnr,
     ssim,
     thumbnails,
@@ -53,8 +53,8 @@ def real():
 def samples(ldm):
     """Four samples of each class in ten steps, and their classes."""
     with torch.no_grad():
-        y = recipes.each_class(ldm, 64)
-        return recipes.draw(ldm, y, 10, 1.0, seeded()), y
+        y = evaluation.each_class(ldm, 64)
+        return evaluation.draw(ldm, y, 10, 1.0, seeded()), y
 
 
 # --- files ----------------------------------------------------------------------------
@@ -117,7 +117,7 @@ def test_the_command_line_takes_shipped_names(tmp_path, monkeypatch, capsys):
 
 @pytest.fixture(scope="module")
 def reconstructions(codec, real):
-    return recipes.through(codec, real[0], seeded())
+    return evaluation.through(codec, real[0], seeded())
 
 
 def test_held_out_landscapes_are_reconstructed(reconstructions, real):
