@@ -283,7 +283,7 @@ def compress(
     scale: Scale, f: int, C: int, seed: int, folder: Path
 ) -> tuple[Row, Pictures]:
     recipe = vae_recipe(scale, seed, downsampling=f, latent_channels=C)
-    short = replace(recipe.train, steps=max(1, recipe.train.steps * 3 // 5))
+    short = replace(recipe.train, steps=recipe.train.steps // 2)
     recipe = replace(recipe, train=short)
     codec = trained_vae(recipe, folder / "vae")
     row = describe_vae(codec, scale, recipe.train)
@@ -394,7 +394,7 @@ def walk(codec: LatentCodec) -> Tensor:
 def scaling_arms(scale: Scale) -> dict[str, Arm]:
     return {
         kind: partial(rescale, scale, kind)
-        for kind in ("none", "scalar", "per channel", "twice")
+        for kind in ("none", "scalar", "per-channel")
     }
 
 
@@ -406,8 +406,7 @@ def rescale(scale: Scale, kind: str, folder: Path) -> tuple[Row, Pictures]:
     codec = {
         "none": LatentCodec(fitted.vae),
         "scalar": LatentCodec.fit(fitted.vae, batches, per_channel=False),
-        "per channel": fitted,
-        "twice": LatentCodec(fitted.vae, 0.0, fitted.std.flatten() ** 2),
+        "per-channel": fitted,
     }[kind]
     quality, model = small_ldm(codec, scale, folder / "ldm")
     z = torch.cat([codec.encode(x) for x in batches])

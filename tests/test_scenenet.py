@@ -131,7 +131,7 @@ def test_a_network_that_knows_everything_has_a_small_loss():
 
 def test_training_lowers_the_loss(tmp_path):
     train = recipes.TrainConfig(
-        steps=30, batch_size=16, learning_rate=3e-3, warmup_steps=5, log_every=10
+        steps=40, batch_size=16, learning_rate=1e-2, warmup_steps=5, log_every=2
     )
     recipe = recipes.SceneRecipe(length=64, net=SMALL, train=train)
     net, log = recipes.train_scenenet(recipe, tmp_path)
