@@ -23,7 +23,7 @@ from ldm_tutorial.codec import LatentCodec
 from ldm_tutorial.pipeline import LatentDiffusion
 from ldm_tutorial.samplers import SAMPLERS
 from ldm_tutorial.scenenet import SceneNet, accuracy
-from ldm_tutorial.storage import find_model
+from ldm_tutorial.storage import find_model, write_record
 from ldm_tutorial.training import Log, is_main_process
 
 PICTURES = (".png", ".jpg", ".jpeg", ".webp")
@@ -401,7 +401,7 @@ def finish(
     """Save the weights, write ``result.json`` and say what came out."""
     model.save(options.out, torch.float16 if options.fp16 else None)
     report["fp16"] = options.fp16
-    recipes.write_json(options.out / "result.json", report)
+    write_record(options.out / "result.json", report)
     show(options, report)
 
 

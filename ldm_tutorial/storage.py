@@ -60,6 +60,11 @@ def fingerprint(report: dict[str, Any]) -> str:
     return hashlib.sha256(json.dumps(rest, sort_keys=True).encode()).hexdigest()[:16]
 
 
+def write_record(path: Path, report: dict[str, Any]) -> None:
+    """Write a record with its fingerprint."""
+    write_json(path, report | {"digest": fingerprint(report)})
+
+
 def write_pictures(path: Path, x: Tensor) -> None:
     """Write images (B, 3, H, W) in [-1, 1] side by side as one PNG."""
     from PIL import Image

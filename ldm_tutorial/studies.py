@@ -32,7 +32,7 @@ from ldm_tutorial.recipes import (
     train_vae,
     whole,
 )
-from ldm_tutorial.storage import fingerprint, write_json, write_pictures
+from ldm_tutorial.storage import write_json, write_pictures, write_record
 from ldm_tutorial.training import TrainConfig, refuse_other
 from ldm_tutorial.unet import UNetConfig
 from ldm_tutorial.vae import VAEConfig
@@ -164,7 +164,7 @@ def reproduce(
         "python": platform.python_version(),
         "torch": torch.__version__,
     }
-    write_json(results / f"{name}.json", report | {"digest": fingerprint(report)})
+    write_record(results / f"{name}.json", report)
     return results / f"{name}.json"
 
 
