@@ -4,9 +4,11 @@
     python book/make_notebooks.py 01_vae 02_kl    only these
     python book/make_notebooks.py --check         compare, execute nothing
 
-A source is MyST notebook text. Two placeholders are filled in from the one place that
-holds the repository's address, `[project.urls] Repository` in pyproject.toml:
-`{{colab_badge}}` in Markdown and `{{install}}` in a code cell.
+A source is MyST notebook text with placeholders. `{{colab_badge}}` in Markdown and
+`{{install}}` in a code cell are filled in from the one place that holds the
+repository's address, `[project.urls] Repository` in pyproject.toml;
+`{{exercise: NAME}}` and `{{solution: NAME}}` in Markdown from the exercises in
+`ldm_tutorial.teach`.
 """
 
 import argparse
@@ -80,6 +82,16 @@ def install_code() -> str:
     )
 
 
+def fill_exercises(text: str) -> str:
+    """Markdown with the texts and solutions of the exercises that it names."""
+    from ldm_tutorial.teach.exercises import prompt_markdown, solution_markdown
+
+    makers = {"exercise": prompt_markdown, "solution": solution_markdown}
+    return re.sub(
+        r"\{\{(exercise|solution): (\w+)\}\}", lambda m: makers[m[1]](m[2]), text
+    )
+
+
 def cell_id(cell, seen: set[str]) -> str:
     """An id that depends on what the cell says, so an edit leaves the others alone."""
     text = f"{cell.cell_type}\n{cell.source}"
@@ -102,6 +114,7 @@ def generate(source: Path):
         else:
             badge = colab_badge(source.stem)
             cell.source = cell.source.replace("{{colab_badge}}", badge)
+            cell.source = fill_exercises(cell.source)
     notebook.metadata = nbformat.from_dict(NOTEBOOK_METADATA)
     notebook.nbformat, notebook.nbformat_minor = 4, 5
     nbformat.validate(notebook)

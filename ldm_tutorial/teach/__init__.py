@@ -1,6 +1,18 @@
-"""What only the book uses: pictures, curves, and the library's own source on show."""
+"""What only the book uses: pictures, curves, the library's own source on show, and
+exercises that answer."""
 
+from ldm_tutorial.teach.exercises import check, hint, progress, solution
 from ldm_tutorial.teach.plots import curves, setup, show_grid, show_rows
 from ldm_tutorial.teach.source import show_source
 
-__all__ = ["curves", "setup", "show_grid", "show_rows", "show_source"]
+__all__ = [
+    "check",
+    "curves",
+    "hint",
+    "progress",
+    "setup",
+    "show_grid",
+    "show_rows",
+    "show_source",
+    "solution",
+]

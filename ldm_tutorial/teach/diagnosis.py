@@ -1,0 +1,113 @@
+"""What went wrong: the mistake behind a wrong answer, if it can be told."""
+
+from collections.abc import Callable
+
+import torch
+from torch import Tensor
+
+from ldm_tutorial.teach.task import Case, Exercise, Run, attempt, measured, values
+from ldm_tutorial.teach.words import figure
+
+
+def diagnose(exercise: Exercise, runs: list[Run]) -> tuple[str, str]:
+    """(name, sentence) of a misconception that answers as the learner did; a sentence
+    without a name for a general pattern; ("", "") if nothing fits."""
+    for name, (mistaken, sentence) in exercise.misconceptions.items():
+        if alike(runs, mistaken):
+            return name, sentence
+    if sentence := swapped(exercise, runs):
+        return "", sentence
+    given = [measured(run.case, run.output) for run in runs]
+    if any(run.error for run in runs) or any(part is None for part in given):
+        return "", ""
+    return "", pattern(exercise, runs, given)
+
+
+def alike(runs: list[Run], other: Callable) -> bool:
+    """Whether another function answers all cases as was done, by an error of the same
+    kind too; at least one answer must be none."""
+    if all(run.error for run in runs):
+        return False
+    for run in runs:
+        again = attempt(other, run.case)
+        if type(run.error) is not type(again.error):
+            return False
+        answers = (measured(run.case, r.output) for r in (run, again))
+        if run.error is None and not same(*answers, run.case):
+            return False
+    return True
+
+
+def same(a: list[Tensor] | None, b: list[Tensor] | None, case: Case) -> bool:
+    """Whether two answers to a case agree, shapes and undefined values included."""
+    if a is None or b is None or [x.shape for x in a] != [x.shape for x in b]:
+        return False
+    return all(
+        torch.allclose(x.double(), y.double(), case.rtol, case.atol, equal_nan=True)
+        for x, y in zip(a, b, strict=True)
+    )
+
+
+def swapped(exercise: Exercise, runs: list[Run]) -> str:
+    """A sentence if the answer is right for two arguments exchanged."""
+    names = exercise.arguments[: len(runs[0].args)]
+    for i in range(len(names)):
+        for j in range(i + 1, len(names)):
+
+            def other(*args, i=i, j=j):
+                args = list(args)
+                args[i], args[j] = args[j], args[i]
+                return exercise.reference(*args)
+
+            if alike(runs, other):
+                return f"{names[i]} and {names[j]} are exchanged"
+    return ""
+
+
+def pattern(exercise: Exercise, runs: list[Run], given: list[list[Tensor]]) -> str:
+    """A sentence on how all values together differ from those wanted; "" if none."""
+    wanted = [
+        measured(r.case, attempt(exercise.reference, r.case).output) for r in runs
+    ]
+    shapes = [[p.shape for p in case] for case in given]
+    if shapes != [[p.shape for p in case] for case in wanted]:
+        return ""
+    got = torch.cat([p.double().flatten() for case in given for p in case])
+    want = torch.cat([p.double().flatten() for case in wanted for p in case])
+    if not bool(got.isfinite().all()):
+        return ""
+    if len(got) > 1 and not bool(got.any()):
+        return "it returns zero, whatever it is given"
+    for i, name in enumerate(exercise.arguments):
+        pairs = zip(runs, given, strict=True)
+        if all(same(g, untouched(r.case, i), r.case) for r, g in pairs):
+            return f"it returns {name} as it came"
+    usable = want.abs() > 1e-6
+    if int(usable.sum()) < 3:
+        return ""
+    return relation(got, want, usable)
+
+
+def untouched(case: Case, i: int) -> list[Tensor] | None:
+    args = case.make()
+    return values(args[i]) if i < len(args) else None
+
+
+def relation(got: Tensor, want: Tensor, usable: Tensor) -> str:
+    """A simple formula between the values that came and those wanted."""
+    close = lambda a, b: torch.allclose(a, b, rtol=1e-3, atol=1e-5)  # noqa: E731
+    factor = float((got[usable] / want[usable]).median())
+    if close(got, -want):
+        return "every value has the wrong sign"
+    if factor != 0 and abs(factor - 1) > 1e-3 and close(got, factor * want):
+        return f"every value is {figure(factor)} times what it should be"
+    offset = float((got - want).median())
+    if abs(offset) > 1e-3 and close(got, want + offset):
+        return f"every value is off by the same number, {figure(offset)}"
+    if close(got, want.square()):
+        return "every value is the square of what it should be"
+    if bool((want >= 0).all()) and close(got, want.sqrt()):
+        return "every value is the square root of what it should be"
+    if close(got, 1 / want):
+        return "every value is one over what it should be"
+    return ""

@@ -1,0 +1,100 @@
+"""Words and numbers for what the checker says."""
+
+import math
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from ldm_tutorial.teach.task import Exercise, Run, is_number
+
+# What torch says of common slips, and the same in other words.
+ERRORS = {
+    "must match the size of tensor": "two shapes do not fit together (view, None and "
+    "keepdim=True add dimensions of size 1)",
+    "backward through the graph a second time": "the first gradient freed the graph; "
+    "retain_graph=True keeps it",
+    "must be Tensor, not": "a torch function was given a plain number (try math, or "
+    "** 0.5)",
+    "modified by an inplace operation": "an in-place operation overwrites what the "
+    "gradient needs",
+}
+
+
+def in_other_words(error: Exception) -> str:
+    found = [words for piece, words in ERRORS.items() if piece in str(error)]
+    return found[0] if found else ""
+
+
+def given_as(exercise: Exercise, run: Run) -> str:
+    """The inputs of a case in words: its note, or names and values."""
+    if run.case.note:
+        return run.case.note
+    args = run.case.make()
+    names = exercise.arguments
+    return ", ".join(f"{n} = {show(a)}" for n, a in zip(names, args, strict=False))
+
+
+def difference(got: Tensor, want: Tensor) -> str:
+    """Expected and given values, or those farthest apart where there are many."""
+    if want.numel() <= 6:
+        return f"{show(want)} is expected and {show(got)} came"
+    place = int((got - want).abs().nan_to_num(math.inf).argmax())
+    pair = figure(want.flatten()[place]), figure(got.flatten()[place])
+    index: list[int] = []
+    for size in reversed(want.shape):
+        place, i = divmod(place, size)
+        index.insert(0, i)
+    return f"at {index}, {pair[0]} is expected and {pair[1]} came"
+
+
+def figure(value: Any) -> str:
+    """A number in four digits, or a whole number in all of them."""
+    value = float(value)
+    if abs(value) < 1e-12:
+        return "0"
+    whole = value.is_integer() and abs(value) < 1e12
+    return f"{value:,.0f}" if whole else f"{value:.4g}"
+
+
+def show(value: Any) -> str:
+    """A value in a line: numbers, lists of few numbers, or the shape of a tensor."""
+    if isinstance(value, Tensor):
+        if value.numel() > 8:
+            return f"random {shape(value)}"
+        if value.numel() == 1:
+            return figure(value)
+        return "[" + ", ".join(show(part) for part in value) + "]"
+    if isinstance(value, bool | str | None.__class__):
+        return repr(value)
+    return figure(value) if is_number(value) else kind(value)
+
+
+def shape(value: Tensor) -> str:
+    return str(tuple(value.shape)) if value.ndim else "() (a single number)"
+
+
+def kind(value: Any) -> str:
+    """What something is, in words."""
+    if value is None:
+        return "None"
+    if isinstance(value, Tensor):
+        return f"a tensor of shape {tuple(value.shape)}"
+    if isinstance(value, tuple | list):
+        return f"{plural(len(value))} in a {type(value).__name__}"
+    if is_number(value):
+        return "a number"
+    article = "an" if type(value).__name__[0].lower() in "aeiou" else "a"
+    return f"{article} {type(value).__name__}"
+
+
+def plural(n: int) -> str:
+    return "one result" if n == 1 else f"{n} results"
+
+
+def name_of(dtype: torch.dtype) -> str:
+    return str(dtype).removeprefix("torch.")
+
+
+def shorten(text: str, width: int) -> str:
+    return text if len(text) <= width else text[: width - 1] + "…"
