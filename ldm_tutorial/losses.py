@@ -34,7 +34,8 @@ class VAELossConfig:
         perceptual_weight: weight of that distance.
         adversarial_weight: weight of the patch discriminator, 0 for none; the adaptive
             weight of VQGAN multiplies it.
-        adversarial_start: training steps before the discriminator joins in.
+        adversarial_start: training steps before the autoencoder listens to the
+            discriminator, which learns from the first step.
     """
 
     reconstruction: Reconstruction = "l1"

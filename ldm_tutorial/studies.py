@@ -268,7 +268,7 @@ def sampled(model: LatentDiffusion, steps: int) -> Tensor:
 # f and latent channels: two that hold the same 256 values, trained with several seeds,
 HEADLINE = ((8, 4), (16, 16))
 # and some with 64, 256 and 1024 values.
-GRID = ((4, 1), (4, 4), *HEADLINE, (8, 16), (16, 4))
+GRID = ((4, 1), (4, 4), *HEADLINE, (16, 4))
 
 
 def compression_arms(scale: Scale) -> dict[str, Arm]:
@@ -283,7 +283,7 @@ def compress(
     scale: Scale, f: int, C: int, seed: int, folder: Path
 ) -> tuple[Row, Pictures]:
     recipe = vae_recipe(scale, seed, downsampling=f, latent_channels=C)
-    short = replace(recipe.train, steps=recipe.train.steps // 2)
+    short = replace(recipe.train, steps=recipe.train.steps * 2 // 5)
     recipe = replace(recipe, train=short)
     codec = trained_vae(recipe, folder / "vae")
     row = describe_vae(codec, scale, recipe.train)
@@ -308,7 +308,7 @@ def loss_recipe(scale: Scale, name: str) -> VAERecipe:
         "adversarial": VAELossConfig(
             perceptual="scenenet",
             adversarial_weight=0.5,
-            adversarial_start=steps * 3 // 10,
+            adversarial_start=steps // 2,
         ),
     }[name]
     train = replace(scale.vae, steps=steps, learning_rate=scale.vae.learning_rate / 2)
