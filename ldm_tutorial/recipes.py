@@ -552,7 +552,7 @@ VAE_PRESETS["perceptual"] = VAERecipe(
     length=50_000,
     init="vae-f8",
     loss=VAELossConfig(
-        perceptual="scenenet", adversarial_weight=0.5, adversarial_start=500
+        perceptual="scenenet", adversarial_weight=0.3, adversarial_start=600
     ),
     train=TrainConfig(steps=1000, batch_size=32, learning_rate=1e-3, precision="bf16"),
 )

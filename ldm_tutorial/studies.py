@@ -307,8 +307,8 @@ def loss_recipe(scale: Scale, name: str) -> VAERecipe:
         "perceptual": VAELossConfig(perceptual="scenenet"),
         "adversarial": VAELossConfig(
             perceptual="scenenet",
-            adversarial_weight=0.5,
-            adversarial_start=steps // 2,
+            adversarial_weight=0.3,
+            adversarial_start=steps * 3 // 5,
         ),
     }[name]
     train = replace(scale.vae, steps=steps, learning_rate=scale.vae.learning_rate / 2)

@@ -148,7 +148,7 @@ def test_the_perceptual_autoencoder_keeps_details_that_the_other_loses(real):
     plain, perceptual = recall.values()
     for kind in ("windows", "waves", "trunks"):
         assert perceptual[kind] > plain[kind] + 0.05, kind
-    assert perceptual["windows"] > 0.3
+    assert perceptual["windows"] > 1.5 * plain["windows"]
 
 
 def test_latents_have_unit_scale_and_no_offset(codec, real):

@@ -54,7 +54,7 @@ def test_it_takes_larger_images_and_refuses_too_small_ones():
     assert net.features(torch.zeros(1, 3, 96, 128)).shape == (1, 8)
     assert net.smallest == 4 and net.features(torch.zeros(1, 3, 4, 4)).shape == (1, 8)
     for shape in [(1, 3, 2, 64), (1, 1, 64, 64), (3, 64, 64)]:
-        with pytest.raises(ValueError, match="wants .* sides of at least 4"):
+        with pytest.raises(ValueError, match=r"wants .* sides of at least 4"):
             net.maps(torch.zeros(shape))
 
 
