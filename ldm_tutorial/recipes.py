@@ -540,13 +540,8 @@ VAE_PRESETS = {
         ),
     ),
 }
-# Sixteen per side is slower to learn: the second half of a training twice as long. The
-# first half is the preset reference with this shape.
 VAE_PRESETS["f16"] = replace(
-    VAE_PRESETS["reference"],
-    init="runs/vae-f16-start",
-    vae=VAEConfig(downsampling=16, latent_channels=16),
-    train=replace(VAE_PRESETS["reference"].train, seed=1),
+    VAE_PRESETS["reference"], vae=VAEConfig(downsampling=16, latent_channels=16)
 )
 VAE_PRESETS["perceptual"] = VAERecipe(
     length=50_000,

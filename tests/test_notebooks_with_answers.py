@@ -62,7 +62,7 @@ def exercises(book):
 
 
 def printed(cell):
-    return "".join(o.get("text", "") for o in cell.outputs if o.name == "stdout")
+    return "".join(o.get("text", "") for o in cell.outputs if o.get("name") == "stdout")
 
 
 def setup_cells(book):
@@ -77,6 +77,7 @@ def client(book):
         book,
         kernel_name="python3",
         timeout=None,
+        startup_timeout=600,  # a busy machine may start a kernel slowly
         extra_arguments=["--log-level=40"],
         resources={"metadata": {"path": str(maker.BOOK)}},
     )

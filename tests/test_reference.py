@@ -133,10 +133,11 @@ def test_held_out_landscapes_are_reconstructed_as_recorded(name, real):
     assert float(s.mean()) == pytest.approx(report["ssim"], abs=0.01)
 
 
-def test_equal_numbers_are_kept_nearly_equally_well():
-    """f = 16 with 16 channels holds as many values as f = 8 with 4."""
+def test_equal_numbers_are_not_equally_easy():
+    """f = 16 with 16 channels holds as many values as f = 8 with 4, and after the same
+    training it is behind by one to two decibels."""
     f8, f16 = (results(name)["reconstruction"]["psnr"] for name in AUTOENCODERS[:2])
-    assert f8 >= 28 and f8 - f16 < 1
+    assert f8 >= 28 and 0 < f8 - f16 < 2
 
 
 def test_the_perceptual_autoencoder_keeps_details_that_the_other_loses(real):
