@@ -184,7 +184,7 @@ def starter(name: str) -> str:
     bare = [p.replace(annotation=inspect.Parameter.empty) for p in given]
     head = f"def {exercise.function}{inspect.Signature(bare)}:"
     called = f'{exercise.function} = check("{name}", {exercise.function})'
-    return f"{head}\n    ...  # your turn: {exercise.lines}\n\n\n{called}"
+    return f"{head}\n    # your turn: {exercise.lines}\n    ...\n\n\n{called}"
 
 
 def prompt_markdown(name: str) -> str:
