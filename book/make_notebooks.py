@@ -27,7 +27,7 @@ from nbclient.exceptions import CellExecutionError
 
 BOOK = Path(__file__).resolve().parent
 ROOT = BOOK.parent
-MAX_BYTES = 1_500_000
+MAX_BYTES = 2_000_000
 WIDGET = "application/vnd.jupyter.widget-view+json"
 NOTEBOOK_METADATA = {
     "accelerator": "GPU",  # Colab offers a GPU when it opens the notebook
