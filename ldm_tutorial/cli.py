@@ -8,7 +8,6 @@ import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import asdict
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -23,7 +22,12 @@ from ldm_tutorial.codec import LatentCodec
 from ldm_tutorial.pipeline import LatentDiffusion
 from ldm_tutorial.samplers import SAMPLERS
 from ldm_tutorial.scenenet import SceneNet, accuracy
-from ldm_tutorial.storage import find_model, write_record
+from ldm_tutorial.storage import (
+    config_to_dict,
+    find_model,
+    to_bytes,
+    write_record,
+)
 from ldm_tutorial.training import Log, is_main_process
 
 PICTURES = (".png", ".jpg", ".jpeg", ".webp")
@@ -104,14 +108,10 @@ def build_parser(preset: str, pixels: bool):
         if name == "train-ldm" and pixels:
             presets = recipes.PIXEL_PRESETS
         if preset in presets:
-            sub.set_defaults(as_defaults(presets[preset]))
+            sub.set_defaults(config_to_dict(presets[preset]))
         commands.add_subcommand(name, sub, help=text)
         made[name] = (function, sub)
     return parser, made
-
-
-def as_defaults(recipe: recipes.VAERecipe | recipes.LDMRecipe) -> dict[str, Any]:
-    return json.loads(json.dumps(asdict(recipe)))
 
 
 def download_option(parser: ArgumentParser) -> None:
@@ -447,9 +447,8 @@ def write_grid(x: Tensor, out: Path) -> None:
     x = torch.cat([x, x.new_full((rows * columns - B, C, H, W), -1.0)])
     x = x.view(rows, columns, C, H, W).permute(0, 3, 1, 4, 2)
     x = x.reshape(rows * H, columns * W, C)
-    pixels = ((x + 1) * 127.5).round().clamp(0, 255).byte().numpy()
     out.parent.mkdir(parents=True, exist_ok=True)
-    Image.fromarray(pixels).save(out)
+    Image.fromarray(to_bytes(x).numpy()).save(out)
     print(f"wrote {out}: {B} images")
 
 

@@ -35,7 +35,7 @@ from ldm_tutorial.perceptual import (
 from ldm_tutorial.pipeline import LatentDiffusion
 from ldm_tutorial.recipes import DataConfig, best_device, whole
 from ldm_tutorial.scenenet import SceneNet
-from ldm_tutorial.storage import shipped
+from ldm_tutorial.storage import shipped, to_bytes
 
 FeatureFunction = Callable[[Tensor], Tensor]  # (B, 3, H, W) -> (B, d) on the CPU
 
@@ -257,11 +257,6 @@ def load_inception() -> nn.Module:
         )
     except RuntimeError:  # other tensors than the network's
         raise ValueError(damaged(path)) from None
-
-
-def to_bytes(x: Tensor) -> Tensor:
-    """Images in [-1, 1] as bytes, as they would be stored."""
-    return ((x + 1) * 127.5).round().clamp(0, 255).byte()
 
 
 # --- samples --------------------------------------------------------------------------

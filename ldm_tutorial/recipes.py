@@ -34,7 +34,7 @@ from ldm_tutorial.perceptual import FeatureDistance, load_perceptual
 from ldm_tutorial.pipeline import LatentDiffusion
 from ldm_tutorial.scenenet import SceneNet, SceneNetConfig, Scenes, SceneTraining
 from ldm_tutorial.schedule import ScheduleConfig
-from ldm_tutorial.storage import find_model, write_json
+from ldm_tutorial.storage import config_to_dict, find_model, write_json
 from ldm_tutorial.training import (
     Log,
     TrainConfig,
@@ -348,7 +348,7 @@ def settings(
     described = {"kind": type(recipe).__name__}
     if codec is not None:
         described["codec"] = digest(codec)
-    return described | json.loads(json.dumps(asdict(recipe)))
+    return described | config_to_dict(recipe)
 
 
 def digest(codec: Codec) -> str:
@@ -496,6 +496,12 @@ def record(
         "parameters": count_parameters(module),
         "seconds": last.get("seconds"),
         "final": {k: v for k, v in last.items() if k not in ("seconds", "step")},
+    } | environment()
+
+
+def environment() -> dict[str, Any]:
+    """Where a record was made: device, threads and versions."""
+    return {
         "device": device_name(),
         "threads": torch.get_num_threads(),
         "python": platform.python_version(),

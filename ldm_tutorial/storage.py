@@ -8,7 +8,7 @@ package; the wheel carries them inside it, where a notebook opened alone finds t
 import hashlib
 import json
 import os
-from dataclasses import fields
+from dataclasses import asdict, fields
 from pathlib import Path
 from typing import Any
 
@@ -65,14 +65,18 @@ def write_record(path: Path, report: dict[str, Any]) -> None:
     write_json(path, report | {"digest": fingerprint(report)})
 
 
+def to_bytes(x: Tensor) -> Tensor:
+    """Images in [-1, 1] as bytes, as they are stored."""
+    return ((x + 1) * 127.5).round().clamp(0, 255).byte()
+
+
 def write_pictures(path: Path, x: Tensor) -> None:
     """Write images (B, 3, H, W) in [-1, 1] side by side as one PNG."""
     from PIL import Image
 
     x = torch.cat(list(x.detach().cpu()), dim=-1).permute(1, 2, 0)  # (H, B W, 3)
-    pixels = ((x + 1) * 127.5).round().clamp(0, 255).byte().numpy()
     path.parent.mkdir(parents=True, exist_ok=True)
-    Image.fromarray(pixels).save(path, optimize=True)
+    Image.fromarray(to_bytes(x).numpy()).save(path, optimize=True)
 
 
 def pictures(study: str, name: str) -> Tensor:
@@ -138,6 +142,11 @@ def load_model(name: str | Path, kind: str) -> tuple[dict[str, Any], dict[str, T
     if found != kind:
         raise ValueError(f"{folder} holds a model of kind {found!r}; wanted {kind!r}")
     return config, {k: v.float() for k, v in tensors.items()}
+
+
+def config_to_dict(config: Any) -> dict[str, Any]:
+    """A config dataclass as JSON values (tuples become lists)."""
+    return json.loads(json.dumps(asdict(config)))
 
 
 def config_from_dict(cls: type, values: dict[str, Any]) -> Any:

@@ -6,7 +6,6 @@ beside it. An arm that is done is not run again; one that was stopped goes on.
 """
 
 import json
-import platform
 from collections.abc import Callable, Iterable
 from dataclasses import asdict, dataclass, replace
 from functools import partial
@@ -26,13 +25,18 @@ from ldm_tutorial.recipes import (
     DataConfig,
     LDMRecipe,
     VAERecipe,
-    device_name,
+    environment,
     images,
     train_ldm,
     train_vae,
     whole,
 )
-from ldm_tutorial.storage import write_json, write_pictures, write_record
+from ldm_tutorial.storage import (
+    config_to_dict,
+    write_json,
+    write_pictures,
+    write_record,
+)
 from ldm_tutorial.training import TrainConfig, refuse_other
 from ldm_tutorial.unet import UNetConfig
 from ldm_tutorial.vae import VAEConfig
@@ -139,7 +143,7 @@ def reproduce(
     arms = study.arms(settings)
     for arm in only:
         known(arms, arm, "arm")
-    described = json.loads(json.dumps(asdict(settings)))
+    described = config_to_dict(settings)
     for arm, run in arms.items():
         if not only or arm in only:
             row = finish(run, out / arm, described)
@@ -159,12 +163,8 @@ def reproduce(
         "scale": described,
         "rows": {arm: part["row"] for arm, part in saved.items()},
         "seconds": sum(part["seconds"] for part in saved.values()),
-        "device": device_name(),
-        "threads": torch.get_num_threads(),
-        "python": platform.python_version(),
-        "torch": torch.__version__,
     }
-    write_record(results / f"{name}.json", report)
+    write_record(results / f"{name}.json", report | environment())
     return results / f"{name}.json"
 
 

@@ -9,31 +9,14 @@ from types import ModuleType
 import pytest
 import torch
 from PIL import Image
+from tiny_recipes import LDM, TRAIN, VAE
 from torch.testing import assert_close
 
-from ldm_tutorial import PixelCodec, UNetConfig, VAEConfig, evaluation, recipes
+from ldm_tutorial import PixelCodec, evaluation, recipes
 from ldm_tutorial.landscapes import CLASS_NAMES
 from ldm_tutorial.metrics import psnr, thumbnails
 from ldm_tutorial.perceptual import FeatureDistance, trunk_file
-from ldm_tutorial.recipes import LDMRecipe, VAERecipe
 from ldm_tutorial.scenenet import SceneNet, SceneNetConfig
-from ldm_tutorial.training import TrainConfig
-
-TRAIN = TrainConfig(
-    steps=6, batch_size=4, warmup_steps=2, log_every=1, checkpoint_every=2
-)
-VAE = VAERecipe(
-    size=16,
-    length=24,
-    vae=VAEConfig(channels=(8, 8, 16, 16), downsampling=4, decoder_patch=4),
-    train=TRAIN,
-)
-LDM = LDMRecipe(
-    size=16,
-    length=24,
-    unet=UNetConfig(channels=(32,), num_res_blocks=1, attention_levels=()),
-    train=TRAIN,
-)
 
 
 @pytest.fixture(scope="module")

@@ -7,10 +7,11 @@ import pytest
 import torch
 from torch.testing import assert_close
 
-from ldm_tutorial import studies
+from ldm_tutorial import recipes, studies
 from ldm_tutorial.cli import main
 from ldm_tutorial.storage import (
     ROOTS,
+    config_to_dict,
     fingerprint,
     pictures,
     results,
@@ -109,6 +110,12 @@ def test_one_arm_of_a_study_has_the_shape_of_the_record(name, tiny, tmp_path):
     assert shape(row) == shape(recorded[arms[name]])
 
 
+def test_the_shipped_autoencoder_is_the_third_arm_of_the_loss_ablation():
+    """Its recipe is written as a preset too, since `train-vae` made what ships."""
+    arm = studies.loss_recipe(SCALES["cpu"], "adversarial")
+    assert arm == recipes.VAE_PRESETS["perceptual"]
+
+
 # --- the records ----------------------------------------------------------------------
 
 RECORDS = sorted(STUDIES)
@@ -122,8 +129,7 @@ def test_records_are_as_they_were_written(name):
     scale = report["command"].split()[-1]
     arms = STUDIES[name].arms(SCALES[scale])
     assert list(report["rows"]) == list(arms)
-    described = json.loads(json.dumps(studies.asdict(SCALES[scale])))
-    assert report["scale"] == described
+    assert report["scale"] == config_to_dict(SCALES[scale])
     assert report["seconds"] > 60 and report["torch"] and report["device"]
 
 

@@ -430,16 +430,6 @@ POSTERIOR = Exercise(
 )
 
 
-def ddpm_step(
-    z_t: Tensor,
-    x0: Tensor,
-    alpha_bar_t: Tensor,
-    alpha_bar_s: Tensor,
-    generator: torch.Generator | None = None,
-) -> Tensor:
-    return samplers.ddpm_step(z_t, x0, alpha_bar_t, alpha_bar_s, generator)
-
-
 def mean_and_std(z: Tensor) -> Tensor:
     return torch.stack([z.mean(), z.std()])
 
@@ -494,7 +484,7 @@ DDPM_STEP = Exercise(
         "alpha_bar_s)`, and `torch.randn(z_t.shape, generator=generator, "
         "device=z_t.device)` for the noise."
     ),
-    reference=ddpm_step,
+    reference=samplers.ddpm_step,
     lines="3 lines",
     cases=(
         moments_case(1.0, 2.0, 0.16, 0.25),
@@ -551,7 +541,6 @@ DDPM_STEP = Exercise(
             "away",
         ),
     },
-    source=(samplers.ddpm_step,),
 )
 
 
