@@ -43,7 +43,7 @@ class LatentCodec(nn.Module):
     mean 0; here both may also be given per channel.
 
     Args:
-        vae: the autoencoder; it is used frozen, in evaluation mode.
+        vae: the autoencoder; it is frozen, and stays in evaluation mode.
         mean, std: scalars or (C,) tensors.
     """
 
@@ -98,6 +98,13 @@ class LatentCodec(nn.Module):
     def normalise(self, raw: Tensor) -> Tensor:
         """Bring raw latents to unit scale."""
         return (raw - self.mean) / self.std
+
+    @torch.no_grad()
+    def follow(self, raw: Tensor, momentum: float = 0.05) -> None:
+        """Move mean and std a little towards those of raw latents (B, C, h, w), whose
+        autoencoder is still being trained."""
+        self.mean.lerp_(raw.mean((0, 2, 3)).view(-1, 1, 1), momentum)
+        self.std.lerp_(raw.std((0, 2, 3)).view(-1, 1, 1), momentum)
 
     def train(self, mode: bool = True) -> "LatentCodec":
         """Stay in evaluation mode: the codec is frozen."""

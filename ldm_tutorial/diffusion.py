@@ -68,12 +68,15 @@ def diffusion_loss(
     z_0: Tensor,
     prediction_type: PredictionType = "eps",
     generator: torch.Generator | None = None,
+    min_snr_gamma: float | None = None,
 ) -> Tensor:
     """L_simple: mean squared error at uniformly drawn times (Ho et al. 2020, eq. 14).
 
     Args:
         denoiser: maps z_t (B, ...) and t int64 (B,) to a prediction (B, ...).
         z_0: clean arrays (B, ...), at unit scale.
+        min_snr_gamma: weigh the times as ``min_snr_weight`` does; None weighs all
+            alike.
 
     Returns:
         A scalar, in units of the target's variance per element.
@@ -86,7 +89,30 @@ def diffusion_loss(
     alpha_bar_t = schedule.at(t, like=z_0)
     target = prediction_target(z_0, eps, alpha_bar_t, prediction_type)
     prediction = denoiser(add_noise(z_0, eps, alpha_bar_t), t)
-    return (prediction - target).square().mean()
+    error = (prediction - target).square()
+    if min_snr_gamma is not None:
+        snr = schedule.snr_at(t, like=z_0)
+        error = min_snr_weight(snr, min_snr_gamma, prediction_type) * error
+    return error.mean()
+
+
+def min_snr_weight(
+    snr: Tensor, gamma: float = 5.0, prediction_type: PredictionType = "eps"
+) -> Tensor:
+    """Weights of times with signal-to-noise ratio ``snr``, any shape, for a loss on the
+    network's own target (Hang et al. 2023, arXiv:2303.09556, sec. 3.4).
+
+    As an error of z_0 each time weighs min(SNR, gamma); an error of eps is SNR times
+    that of z_0, and one of v is SNR + 1 times.
+    """
+    weight = snr.clamp(max=gamma)
+    if prediction_type == "eps":
+        return (gamma / snr).clamp(max=1)
+    if prediction_type == "v":
+        return weight / (snr + 1)
+    if prediction_type == "x0":
+        return weight
+    raise unknown(prediction_type)
 
 
 def unknown(prediction_type: str) -> ValueError:

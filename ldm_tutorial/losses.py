@@ -2,8 +2,8 @@
 
 L = reconstruction + perceptual_weight P + kl_weight KL + adversarial_weight lambda G,
 as in Esser et al. 2021 (VQGAN, arXiv:2012.09841) and Rombach et al. 2022
-(arXiv:2112.10752, sec. 3.1). The networks that P and G need are in ``perceptual.py``
-and ``discriminator.py``.
+(arXiv:2112.10752, sec. 3.1); and contrast_weight C, for details that a mean forgets.
+The networks that P and G need are in ``perceptual.py`` and ``discriminator.py``.
 """
 
 from collections.abc import Callable, Sequence
@@ -32,6 +32,8 @@ class VAELossConfig:
         perceptual: network whose features are compared: none, scenenet (ships with the
             course), or lpips-squeeze, lpips-alex, lpips-vgg (fetched on request).
         perceptual_weight: weight of that distance.
+        contrast_weight: extra weight of what stands out from its surroundings, as
+            ``local_contrast`` measures it; 0 for none.
         adversarial_weight: weight of the patch discriminator, 0 for none; the adaptive
             weight of VQGAN multiplies it.
         adversarial_start: training steps before the autoencoder listens to the
@@ -42,6 +44,7 @@ class VAELossConfig:
     kl_weight: float = 1e-3
     perceptual: Perceptual = "none"
     perceptual_weight: float = 1.0
+    contrast_weight: float = 0.0
     adversarial_weight: float = 0.0
     adversarial_start: int = 0
 
@@ -59,6 +62,7 @@ class VAELossConfig:
         for name in (
             "kl_weight",
             "perceptual_weight",
+            "contrast_weight",
             "adversarial_weight",
             "adversarial_start",
         ):
@@ -68,18 +72,35 @@ class VAELossConfig:
 
 
 def reconstruction_loss(
-    x_hat: Tensor, x: Tensor, kind: Reconstruction = "l1"
+    x_hat: Tensor,
+    x: Tensor,
+    kind: Reconstruction = "l1",
+    weight: Tensor | float = 1.0,
 ) -> Tensor:
-    """Mean absolute (l1) or squared (l2) error per pixel value.
+    """Mean absolute (l1) or squared (l2) error per pixel value, each error times
+    ``weight``, which broadcasts.
 
     Raises:
         ValueError: for another kind.
     """
     if kind == "l1":
-        return (x_hat - x).abs().mean()
+        return (weight * (x_hat - x).abs()).mean()
     if kind == "l2":
-        return (x_hat - x).square().mean()
+        return (weight * (x_hat - x).square()).mean()
     raise ValueError(f"reconstruction loss {kind!r} is unknown; choose l1 or l2")
+
+
+def local_contrast(x: Tensor, window: int = 5) -> Tensor:
+    """How much each pixel stands out, (B, 1, H, W): its squared difference from the
+    mean of its window, over the image's mean of that.
+
+    A mean over pixels gives a star what it covers, a few thousandths of the loss. The
+    eye gives it more, and more on a dark sky than on a meadow; so every image is its
+    own measure. An image without any contrast gets 0.
+    """
+    around = F.avg_pool2d(x, window, 1, window // 2, count_include_pad=False)
+    contrast = (x - around).square().mean(1, keepdim=True)
+    return contrast / contrast.mean((1, 2, 3), keepdim=True).clamp(min=1e-6)
 
 
 def kl_loss(posterior: DiagonalGaussian) -> Tensor:
@@ -164,8 +185,11 @@ def vae_loss(
     config: VAELossConfig,
     perceptual: Callable[[Tensor, Tensor], Tensor] | None = None,
 ) -> tuple[Tensor, dict[str, Tensor]]:
-    """Reconstruction + perceptual_weight * P + kl_weight * KL, and its parts (detached)
-    for the log. The adversarial term, which has two players, is in ``VAETraining``.
+    """Reconstruction + kl_weight * KL + contrast_weight * C + perceptual_weight * P.
+
+    C is the reconstruction error where something stands out. The parts come back too,
+    detached, for the log. The adversarial term, which has two players, is in
+    ``VAETraining``.
 
     Args:
         perceptual: ``perceptual(x_hat, x)`` -> (B,), as ``load_perceptual`` gives it;
@@ -179,6 +203,10 @@ def vae_loss(
         "kl": kl_loss(posterior),
     }
     total = parts["reconstruction"] + config.kl_weight * parts["kl"]
+    if config.contrast_weight:
+        kind, weight = config.reconstruction, local_contrast(x)
+        parts["contrast"] = reconstruction_loss(x_hat, x, kind, weight)
+        total = total + config.contrast_weight * parts["contrast"]
     if config.perceptual != "none":
         if perceptual is None:
             raise ValueError(

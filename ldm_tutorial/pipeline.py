@@ -16,12 +16,14 @@ from torch import Tensor, nn
 
 from ldm_tutorial.codec import Codec, LatentCodec, PixelCodec
 from ldm_tutorial.diffusion import PredictionType, diffusion_loss
-from ldm_tutorial.gaussian import normal_like
+from ldm_tutorial.gaussian import Generators, normal_like
 from ldm_tutorial.samplers import SAMPLERS, guided, last
 from ldm_tutorial.schedule import NoiseSchedule, ScheduleConfig
 from ldm_tutorial.storage import config_from_dict, load_model, save_model
 from ldm_tutorial.unet import UNet, UNetConfig
 from ldm_tutorial.vae import AutoencoderKL, VAEConfig
+
+SamplerName = Literal["ddpm", "ddim", "dpm-solver++"]
 
 
 class LatentDiffusion(nn.Module):
@@ -35,6 +37,7 @@ class LatentDiffusion(nn.Module):
         image_size: side of the images in pixels.
         classes: names of the classes, empty for an unconditional model.
         label_dropout: share of the labels hidden in training, for guidance.
+        min_snr_gamma: weigh the times of the loss as ``diffusion.min_snr_weight`` does.
 
     Raises:
         ValueError: if codec and UNet do not fit.
@@ -49,6 +52,7 @@ class LatentDiffusion(nn.Module):
         image_size: int = 64,
         classes: tuple[str, ...] = (),
         label_dropout: float = 0.1,
+        min_snr_gamma: float | None = None,
     ):
         super().__init__()
         channels = codec.latent_shape(image_size)[0]
@@ -72,7 +76,7 @@ class LatentDiffusion(nn.Module):
             )
         self.prediction_type = prediction_type
         self.image_size, self.classes = image_size, tuple(classes)
-        self.label_dropout = label_dropout
+        self.label_dropout, self.min_snr_gamma = label_dropout, min_snr_gamma
 
     @property
     def device(self) -> torch.device:
@@ -94,7 +98,12 @@ class LatentDiffusion(nn.Module):
             return self.unet(z_t, t, self._hide(y, generator))
 
         loss = diffusion_loss(
-            denoiser, self.schedule, z_0, self.prediction_type, generator
+            denoiser,
+            self.schedule,
+            z_0,
+            self.prediction_type,
+            generator,
+            self.min_snr_gamma,
         )
         return loss, {"diffusion": loss.detach()}
 
@@ -112,9 +121,11 @@ class LatentDiffusion(nn.Module):
         *,
         y: Tensor | int | str | None = None,
         steps: int = 50,
-        sampler: Literal["ddpm", "ddim"] = "ddim",
+        sampler: SamplerName = "ddim",
+        eta: float = 0.0,
         guidance_scale: float = 1.0,
-        generator: torch.Generator | None = None,
+        guidance_rescale: float = 0.0,
+        generator: Generators | None = None,
     ) -> Tensor:
         """Draw images.
 
@@ -123,7 +134,13 @@ class LatentDiffusion(nn.Module):
             y: classes (n,), one class for all as a number or a name, or None: each
                 class in turn (an unconditional model has no classes).
             steps: denoiser calls, 1 to T.
+            sampler: ddpm, ddim or dpm-solver++.
+            eta: how noisy DDIM's steps are, 0 to 1.
             guidance_scale: 1 is the plain model; see ``samplers.guided``.
+            guidance_rescale: 0 to 1, for large guidance scales.
+            generator: of the noise; a list of one for each image, as
+                ``gaussian.generators`` gives them, makes every image the same in a
+                batch of any size.
 
         Returns:
             Images (n, 3, H, W), clamped to [-1, 1].
@@ -137,7 +154,9 @@ class LatentDiffusion(nn.Module):
                 y=y,
                 steps=steps,
                 sampler=sampler,
+                eta=eta,
                 guidance_scale=guidance_scale,
+                guidance_rescale=guidance_rescale,
                 generator=generator,
             )
         )
@@ -150,15 +169,14 @@ class LatentDiffusion(nn.Module):
         *,
         y: Tensor | int | str | None = None,
         steps: int = 50,
-        sampler: Literal["ddpm", "ddim"] = "ddim",
+        sampler: SamplerName = "ddim",
+        eta: float = 0.0,
         guidance_scale: float = 1.0,
-        generator: torch.Generator | None = None,
+        guidance_rescale: float = 0.0,
+        generator: Generators | None = None,
     ) -> Iterator[Tensor]:
         """The sampler's arrays (n, C, h, w), one a step; arguments as in ``sample``."""
-        if sampler not in SAMPLERS:
-            raise ValueError(
-                f"sampler {sampler!r} is unknown; choose {' or '.join(SAMPLERS)}"
-            )
+        check_options(sampler, eta, guidance_rescale)
         y = self._classes_for(n, y)
         n = len(y) if y is not None else n
         if guidance_scale != 1.0 and y is None:
@@ -170,13 +188,14 @@ class LatentDiffusion(nn.Module):
         z_T = normal_like(z_T.to(self.device), generator)
         self.schedule.timesteps(steps)
         return SAMPLERS[sampler](
-            guided(self.unet, y, guidance_scale),
+            guided(self.unet, y, guidance_scale, guidance_rescale),
             self.schedule,
             z_T,
             steps=steps,
             prediction_type=self.prediction_type,
             clip=self.codec.clip,
             generator=generator,
+            **({"eta": eta} if sampler == "ddim" else {}),
         )
 
     def _classes_for(
@@ -219,6 +238,7 @@ class LatentDiffusion(nn.Module):
             "image_size": self.image_size,
             "classes": self.classes,
             "label_dropout": self.label_dropout,
+            "min_snr_gamma": self.min_snr_gamma,
         }
         save_model(folder, "LatentDiffusion", config, self.state_dict(), dtype)
 
@@ -235,3 +255,17 @@ class LatentDiffusion(nn.Module):
         model = cls(codec, unet, schedule, **config)
         model.load_state_dict(tensors)
         return model.eval()
+
+
+def check_options(sampler: str, eta: float, guidance_rescale: float) -> None:
+    """Raise a ValueError for what no sampler, or not this one, can do."""
+    if sampler not in SAMPLERS:
+        raise ValueError(
+            f"sampler {sampler!r} is unknown; choose {', '.join(SAMPLERS)}"
+        )
+    if not 0 <= eta <= 1:
+        raise ValueError(f"eta={eta}; give 0 (deterministic) to 1 (as noisy as DDPM)")
+    if eta and sampler != "ddim":
+        raise ValueError(f"eta={eta} is an option of ddim; leave it out with {sampler}")
+    if not 0 <= guidance_rescale <= 1:
+        raise ValueError(f"guidance_rescale={guidance_rescale}; give 0 to 1")

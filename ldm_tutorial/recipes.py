@@ -8,9 +8,10 @@ import hashlib
 import json
 import platform
 from collections.abc import Callable
+from copy import deepcopy
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal, get_args
 
 import torch
 from torch import Tensor, nn
@@ -30,6 +31,7 @@ from ldm_tutorial.losses import (
     hinge_g_loss,
     vae_loss,
 )
+from ldm_tutorial.metrics import psnr
 from ldm_tutorial.perceptual import FeatureDistance, load_perceptual
 from ldm_tutorial.pipeline import LatentDiffusion
 from ldm_tutorial.scenenet import SceneNet, SceneNetConfig, Scenes, SceneTraining
@@ -47,6 +49,7 @@ from ldm_tutorial.vae import AutoencoderKL, VAEConfig
 
 OnLog = Callable[[Log], Any]
 OnStart = Callable[[int], Any]
+Autoencoder = Literal["frozen", "detached", "joint", "joint-normalised"]
 
 
 @dataclass(frozen=True)
@@ -102,13 +105,23 @@ class LDMRecipe(DataConfig):
 
     Attributes:
         prediction_type: what the UNet predicts.
+        min_snr_gamma: bound on the weight of easy times in the loss (5 is usual); null
+            weighs all alike.
         label_dropout: share of the labels hidden in training, for guidance.
+        autoencoder: what becomes of the autoencoder: frozen; trained along on its own
+            ``loss``, which the diffusion loss leaves alone (detached); trained on both
+            (joint); or on both with latents that every batch is normalised by
+            (joint-normalised).
+        loss: of an autoencoder that is trained along.
     """
 
     unet: UNetConfig = field(default_factory=UNetConfig)
     schedule: ScheduleConfig = field(default_factory=ScheduleConfig)
     prediction_type: PredictionType = "eps"
+    min_snr_gamma: float | None = None
     label_dropout: float = 0.1
+    autoencoder: Autoencoder = "frozen"
+    loss: VAELossConfig = field(default_factory=VAELossConfig)
     train: TrainConfig = field(default_factory=TrainConfig)
 
 
@@ -139,10 +152,7 @@ class VAETraining(nn.Module):
             shape = DiscriminatorConfig(vae.config.in_channels)
             self.discriminator = PatchDiscriminator(shape)
             self.register_buffer("step", torch.zeros((), dtype=torch.int64))
-        # Inside a tuple it is no submodule: it is neither trained nor saved.
-        self.frozen: tuple[FeatureDistance, ...] = ()
-        if loss.perceptual != "none":
-            self.frozen = (load_perceptual(loss.perceptual, download),)
+        self.frozen = frozen_perceptual(loss, download)
 
     def check(self, x: Tensor) -> None:
         """Raise a ValueError for images that are too small for one of the losses."""
@@ -199,6 +209,59 @@ class CachedLatentTraining(nn.Module):
     def forward(self, moments: Tensor, y: Tensor, generator: torch.Generator):
         z = DiagonalGaussian(*moments.chunk(2, dim=1)).sample(generator)
         return self.model.loss(self.model.codec.normalise(z), y, generator)
+
+
+class JointTraining(nn.Module):
+    """What the loop trains: an autoencoder and a diffusion model on its latents, at
+    once.
+
+    The log monitors both: the diffusion loss; reconstruction, psnr (dB) and KL; and the
+    standard deviation of the raw latents.
+
+    Args:
+        kind: as ``LDMRecipe.autoencoder``. The codec's mean and standard deviation
+            follow the latents, but for joint, where they stay what they were.
+    """
+
+    def __init__(self, model: LatentDiffusion, kind: str, loss: VAELossConfig):
+        super().__init__()
+        self.model, self.kind, self.config = model, kind, loss
+        model.codec.vae.requires_grad_(True)
+        self.perceptual = frozen_perceptual(loss)
+
+    def forward(self, x: Tensor, y: Tensor, generator: torch.Generator):
+        codec = self.model.codec
+        posterior = codec.vae.encode(x)
+        raw = posterior.sample(generator)
+        x_hat = codec.vae.decode(raw)
+        judge = self.perceptual[0].to(x.device) if self.perceptual else None
+        loss, parts = vae_loss(x_hat, x, posterior, self.config, judge)
+        diffusion, more = self.model.loss(self.unit_scale(raw), y, generator)
+        with torch.no_grad():
+            parts |= {"psnr": psnr(x_hat, x).mean(), "latent_std": raw.std()}
+        return loss + diffusion, parts | more
+
+    def unit_scale(self, raw: Tensor) -> Tensor:
+        """What the diffusion model is trained on."""
+        codec = self.model.codec
+        if self.kind == "joint":
+            return codec.normalise(raw)
+        if self.training:
+            codec.follow(raw)
+        if self.kind == "joint-normalised":
+            mean, std = (f((0, 2, 3), keepdim=True) for f in (raw.mean, raw.std))
+            return (raw - mean) / std
+        return codec.normalise(raw.detach())
+
+
+def frozen_perceptual(
+    loss: VAELossConfig, download: bool = False
+) -> tuple[FeatureDistance, ...]:
+    """The network of the perceptual term, if there is one. Inside a tuple it is no
+    submodule of a training: it is neither trained nor saved."""
+    if loss.perceptual == "none":
+        return ()
+    return (load_perceptual(loss.perceptual, download),)
 
 
 def train_vae(
@@ -268,26 +331,59 @@ def train_ldm(
     out: str | Path | None = None,
     on_log: OnLog | None = None,
     on_start: OnStart | None = None,
+    watch: Callable[[LatentDiffusion, Log], Any] | None = None,
 ) -> tuple[LatentDiffusion, list[Log]]:
-    """Train a diffusion model; without a codec it works on pixels.
+    """Train a diffusion model; without a codec it works on pixels. The codec itself is
+    left as it is: an autoencoder that is trained along is a copy.
 
-    Arguments after the second as in ``training.train``.
+    Args:
+        watch: called with the model as it is, not yet averaged, and every new line of
+            the log.
+
+    Other arguments as in ``training.train``.
+
+    Raises:
+        ValueError: for a recipe that cannot be built, or an autoencoder that shall be
+            trained along and is none.
     """
     dataset = recipe.load("train", recipe.length)
     codec = (codec or PixelCodec()).to(best_device())
-    torch.manual_seed(recipe.train.seed)
-    model = build_ldm(recipe, codec, tuple(dataset.classes)).to(best_device())
     described = settings(recipe, codec)
+    torch.manual_seed(recipe.train.seed)
+    frozen = recipe.autoencoder == "frozen"
+    codec = codec if frozen else deepcopy(codec)
+    model = build_ldm(recipe, codec, tuple(dataset.classes)).to(best_device())
     if out:
         check_folder(Path(out), described)
     module: nn.Module = model
-    if isinstance(codec, LatentCodec):
+    if not frozen:
+        module = JointTraining(model, recipe.autoencoder, recipe.loss)
+    elif isinstance(codec, LatentCodec):
         module, dataset = CachedLatentTraining(model), cache_latents(codec, dataset)
-    log = run(module, dataset, recipe, described, out, on_log, on_start)
+
+    def logged(line: Log) -> None:
+        if watch:
+            model.eval()
+            watch(model, line)
+            model.train()
+        if on_log:
+            on_log(line)
+
+    log = run(module, dataset, recipe, described, out, logged, on_start)
     model.eval()
+    if not frozen:
+        finish_codec(codec, recipe.autoencoder, images(dataset, 2048))
     if out and is_main_process():
         model.save(out)
     return model, log
+
+
+def finish_codec(codec: LatentCodec, kind: str, batches: list[Tensor]) -> None:
+    """Freeze an autoencoder that was trained along, and measure its latents once more,
+    unless the diffusion model has seen them at another scale."""
+    fitted = LatentCodec.fit(codec.vae, batches)
+    if kind != "joint":
+        codec.load_state_dict(fitted.state_dict())
 
 
 def train_scenenet(
@@ -417,6 +513,7 @@ def build_ldm(
     """The untrained model of a recipe, with the channels and classes that fit."""
     check_counts(recipe.unet, "channels", "num_res_blocks", "patch_size")
     check_counts(recipe.schedule, "num_train_timesteps")
+    check_training(recipe, codec)
     if not 0 <= recipe.label_dropout <= 1:
         raise ValueError(f"label_dropout={recipe.label_dropout}; give a share, 0 to 1")
     unet = replace(
@@ -434,7 +531,29 @@ def build_ldm(
         recipe.size,
         classes,
         recipe.label_dropout,
+        recipe.min_snr_gamma,
     )
+
+
+def check_training(recipe: LDMRecipe, codec: Codec) -> None:
+    """Raise a ValueError for a way of training that is unknown or does not fit."""
+    ways = get_args(Autoencoder)
+    if recipe.autoencoder not in ways:
+        raise ValueError(
+            f"autoencoder={recipe.autoencoder!r} is unknown; choose {', '.join(ways)}"
+        )
+    if recipe.autoencoder != "frozen" and not isinstance(codec, LatentCodec):
+        raise ValueError(
+            f"autoencoder={recipe.autoencoder!r} was asked of a pixel model, which has "
+            "none; give an autoencoder (--vae), or leave it at 'frozen'"
+        )
+    if recipe.autoencoder != "frozen" and recipe.loss.adversarial_weight:
+        raise ValueError(
+            f"loss.adversarial_weight={recipe.loss.adversarial_weight}; an autoencoder "
+            "that is trained along has no discriminator: leave it at 0"
+        )
+    if recipe.min_snr_gamma is not None and not recipe.min_snr_gamma > 0:
+        raise ValueError(f"min_snr_gamma={recipe.min_snr_gamma}; give more than 0")
 
 
 def check_counts(config: Any, *names: str) -> None:
@@ -546,14 +665,22 @@ VAE_PRESETS = {
         ),
     ),
 }
-VAE_PRESETS["f16"] = replace(
+VAE_PRESETS["f16-start"] = replace(
     VAE_PRESETS["reference"], vae=VAEConfig(downsampling=16, latent_channels=16)
+)
+VAE_PRESETS["f16"] = replace(
+    VAE_PRESETS["f16-start"],
+    init="runs/vae-f16-start",
+    train=replace(VAE_PRESETS["f16-start"].train, steps=4500, seed=1),
 )
 VAE_PRESETS["perceptual"] = VAERecipe(
     length=50_000,
     init="vae-f8",
     loss=VAELossConfig(
-        perceptual="scenenet", adversarial_weight=0.3, adversarial_start=600
+        perceptual="scenenet",
+        contrast_weight=1.0,
+        adversarial_weight=0.3,
+        adversarial_start=600,
     ),
     train=TrainConfig(steps=1000, batch_size=32, learning_rate=1e-3, precision="bf16"),
 )

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from ldm_tutorial.diffusion import Denoiser, PredictionType, split_prediction
-from ldm_tutorial.gaussian import normal_like
+from ldm_tutorial.gaussian import Generators, normal_like
 from ldm_tutorial.schedule import NoiseSchedule
 
 Sampler = Callable[..., Iterator[Tensor]]
@@ -24,7 +24,7 @@ def ddpm_step(
     x0: Tensor,
     alpha_bar_t: Tensor,
     alpha_bar_s: Tensor,
-    generator: torch.Generator | None = None,
+    generator: Generators | None = None,
 ) -> Tensor:
     """Draw z_s from q(z_s | z_t, z_0 = x0), s < t (Ho et al. 2020, eqs. 6 and 7).
 
@@ -46,7 +46,7 @@ def ddim_step(
     alpha_bar_t: Tensor,
     alpha_bar_s: Tensor,
     eta: float = 0.0,
-    generator: torch.Generator | None = None,
+    generator: Generators | None = None,
 ) -> Tensor:
     """Step from t to s < t (Song et al. 2021, eqs. 12 and 16).
 
@@ -91,7 +91,7 @@ def ddpm(
     steps: int = 1000,
     prediction_type: PredictionType = "eps",
     clip: float | None = None,
-    generator: torch.Generator | None = None,
+    generator: Generators | None = None,
 ) -> Iterator[Tensor]:
     """Ancestral sampling (Ho et al. 2020, algorithm 2).
 
@@ -101,7 +101,8 @@ def ddpm(
         steps: denoiser calls, 1 to T.
         clip: bound on the estimate of z_0: 1 for images, None for latents, whose
             range nobody knows.
-        generator: source of the noise that each step adds.
+        generator: source of the noise that each step adds; a list of one for each of
+            the B arrays makes them independent of the batch they are drawn in.
     """
     z = z_T
     for t, alpha_bar_t, alpha_bar_s in intervals(schedule, steps, z_T):
@@ -119,7 +120,7 @@ def ddim(
     steps: int = 50,
     prediction_type: PredictionType = "eps",
     clip: float | None = None,
-    generator: torch.Generator | None = None,
+    generator: Generators | None = None,
     eta: float = 0.0,
 ) -> Iterator[Tensor]:
     """DDIM (Song et al. 2021, eq. 12). Arguments as in ``ddpm``, and ``eta``: from 0,
@@ -131,7 +132,60 @@ def ddim(
         yield z
 
 
-SAMPLERS: dict[str, Sampler] = {"ddpm": ddpm, "ddim": ddim}
+@torch.no_grad()
+def dpm_solver_pp(
+    denoiser: Denoiser,
+    schedule: NoiseSchedule,
+    z_T: Tensor,
+    *,
+    steps: int = 15,
+    prediction_type: PredictionType = "eps",
+    clip: float | None = None,
+    generator: Generators | None = None,
+) -> Iterator[Tensor]:
+    """DPM-Solver++(2M) (Lu et al. 2022, arXiv:2211.01095, algorithm 2): second order by
+    looking back at the step before; the first and the last step are of first order.
+
+    Arguments as in ``ddpm``; it is deterministic and leaves ``generator`` alone.
+    """
+    z, before = (
+        z_T,
+        None,
+    )  # the estimate of z_0 one step ago, and how far that step went
+    for t, alpha_bar_t, alpha_bar_s in intervals(schedule, steps, z_T):
+        x0, _ = estimate(denoiser, schedule, z, t, prediction_type, clip)
+        h = half_log_snr(alpha_bar_s) - half_log_snr(alpha_bar_t)
+        ahead = x0
+        if before is not None and alpha_bar_s < 1:
+            x0_before, h_before = before
+            ahead = x0 + h / (2 * h_before) * (x0 - x0_before)
+        before = x0, h
+        z = dpm_solver_step(z, ahead, alpha_bar_t, alpha_bar_s)
+        yield z
+
+
+def dpm_solver_step(
+    z_t: Tensor, x0: Tensor, alpha_bar_t: Tensor, alpha_bar_s: Tensor
+) -> Tensor:
+    """The exact solution from t to s < t if z_0 were ``x0`` all the way (Lu et al.
+    2022, eq. 9 with k = 1). It is DDIM's step, written without eps."""
+    shrink = ((1 - alpha_bar_s) / (1 - alpha_bar_t)).sqrt()
+    return shrink * z_t + (alpha_bar_s.sqrt() - shrink * alpha_bar_t.sqrt()) * x0
+
+
+def half_log_snr(alpha_bar: Tensor) -> Tensor:
+    """lambda = log(sqrt(alpha_bar) / sqrt(1 - alpha_bar)), the time of DPM-Solver; where
+    no signal is left it stays finite, as in diffusers."""
+    alpha_bar = alpha_bar.double()
+    alpha_bar = torch.where(alpha_bar == 0, 2.0**-24, alpha_bar)
+    return 0.5 * (alpha_bar / (1 - alpha_bar)).log()
+
+
+SAMPLERS: dict[str, Sampler] = {
+    "ddpm": ddpm,
+    "ddim": ddim,
+    "dpm-solver++": dpm_solver_pp,
+}
 
 
 def intervals(
@@ -151,7 +205,10 @@ def last(arrays: Iterable[Tensor]) -> Tensor:
 
 
 def guided(
-    unet: Callable[..., Tensor], y: Tensor | None, guidance_scale: float = 1.0
+    unet: Callable[..., Tensor],
+    y: Tensor | None,
+    guidance_scale: float = 1.0,
+    guidance_rescale: float = 0.0,
 ) -> Denoiser:
     """A denoiser for classes ``y`` with classifier-free guidance (Ho & Salimans 2022).
 
@@ -162,6 +219,9 @@ def guided(
     Args:
         unet: maps (z_t, t, y) to a prediction; ``y=None`` means no class.
         y: int64 (B,), or None for unconditional sampling.
+        guidance_rescale: how far the prediction's spread, which guidance inflates, is
+            brought back to that of the conditional one: 0 not, 1 all the way (Lin et
+            al. 2024, eqs. 15 and 16).
     """
     if y is None or guidance_scale == 1.0:
         return lambda z_t, t: unet(z_t, t, y)
@@ -170,6 +230,12 @@ def guided(
     def denoiser(z_t: Tensor, t: Tensor) -> Tensor:
         both = unet(z_t.repeat(2, 1, 1, 1), t.repeat(2), torch.cat([y, no_class]))
         cond, uncond = both.chunk(2)
-        return uncond + guidance_scale * (cond - uncond)
+        mixed = uncond + guidance_scale * (cond - uncond)
+        return torch.lerp(mixed, mixed * spread(cond) / spread(mixed), guidance_rescale)
 
     return denoiser
+
+
+def spread(x: Tensor) -> Tensor:
+    """Standard deviation of each array of a batch, (B, 1, 1, 1)."""
+    return x.std(dim=(1, 2, 3), keepdim=True)

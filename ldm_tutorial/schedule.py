@@ -70,6 +70,11 @@ class NoiseSchedule:
         values = self.alpha_bar.to(like.device, like.dtype)[t]
         return values.view(-1, *[1] * (like.ndim - 1))
 
+    def snr_at(self, t: Tensor, like: Tensor) -> Tensor:
+        """The signal-to-noise ratio at times (B,), shaped as in ``at``."""
+        alpha_bar_t = self.at(t, like)
+        return alpha_bar_t / (1 - alpha_bar_t)
+
     def timesteps(self, steps: int) -> list[int]:
         """``steps`` times, evenly spaced and falling, the first of them T - 1.
 

@@ -6,11 +6,12 @@ beside it. An arm that is done is not run again; one that was stopped goes on.
 """
 
 import json
+import time
 from collections.abc import Callable, Iterable
 from dataclasses import asdict, dataclass, replace
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import torch
 from torch import Tensor
@@ -18,10 +19,22 @@ from torch import Tensor
 from ldm_tutorial import latents
 from ldm_tutorial.codec import LatentCodec
 from ldm_tutorial.efficiency import count_parameters
-from ldm_tutorial.evaluation import draw, evaluate_codec, evaluate_samples, through
+from ldm_tutorial.evaluation import (
+    JUDGE,
+    compare,
+    draw,
+    evaluate_codec,
+    evaluate_samples,
+    feature_function,
+    in_batches,
+    through,
+)
+from ldm_tutorial.gaussian import generators
+from ldm_tutorial.landscapes import CLASS_NAMES
 from ldm_tutorial.losses import VAELossConfig, kl_weight_from_sums
 from ldm_tutorial.pipeline import LatentDiffusion
 from ldm_tutorial.recipes import (
+    Autoencoder,
     DataConfig,
     LDMRecipe,
     VAERecipe,
@@ -31,13 +44,15 @@ from ldm_tutorial.recipes import (
     train_vae,
     whole,
 )
+from ldm_tutorial.samplers import SAMPLERS
+from ldm_tutorial.schedule import ScheduleConfig
 from ldm_tutorial.storage import (
     config_to_dict,
     write_json,
     write_pictures,
     write_record,
 )
-from ldm_tutorial.training import TrainConfig, refuse_other
+from ldm_tutorial.training import Log, TrainConfig, refuse_other
 from ldm_tutorial.unet import UNetConfig
 from ldm_tutorial.vae import VAEConfig
 
@@ -56,6 +71,8 @@ class Scale:
         images, latents: training images of the autoencoder and the diffusion model.
         judged: held-out images that are reconstructed.
         samples, steps: images drawn from the diffusion model, and its calls for each.
+        calls: how often the samplers that are compared call the model, and ...
+        ancestral: ... how often DDPM does once more.
         seeds: how many seeds the headline pairs get.
     """
 
@@ -68,6 +85,8 @@ class Scale:
     judged: int = 500
     samples: int = 512
     steps: int = 25
+    calls: tuple[int, ...] = (5, 10, 15, 20, 50, 100)
+    ancestral: int = 1000
     seeds: int = 3
 
 
@@ -82,6 +101,8 @@ SCALES = {
         judged=64,
         samples=64,
         steps=5,
+        calls=(2, 5),
+        ancestral=10,
         seeds=1,
     ),
     "cpu": Scale(
@@ -182,18 +203,25 @@ def finish(run: Arm, folder: Path, described: dict[str, Any]) -> Row:
         saved = json.loads(path.read_text())
         refuse_other(folder, saved["scale"], described)
         return saved["row"]
+    start = time.perf_counter()
     row, pictures = run(folder)
+    elapsed = time.perf_counter() - start
     for name, x in pictures.items():
         write_pictures(folder / f"{name}.png", x)
     trainings = [log.parent for log in folder.glob("*/metrics.jsonl")]
-    seconds = sum(last_line(training)["seconds"] for training in trainings)
+    seconds = sum(last_line(training)["seconds"] for training in trainings) or elapsed
     write_json(path, {"scale": described, "seconds": round(seconds), "row": row})
     return row
 
 
-def last_line(training: Path) -> dict[str, float]:
-    """The last line of a training's log."""
-    return json.loads((training / "metrics.jsonl").read_text().splitlines()[-1])
+def read_lines(training: Path) -> list[Log]:
+    """The log of a training."""
+    lines = (training / "metrics.jsonl").read_text().splitlines()
+    return [json.loads(line) for line in lines]
+
+
+def last_line(training: Path) -> Log:
+    return read_lines(training)[-1]
 
 
 # --- what arms share ------------------------------------------------------------------
@@ -240,19 +268,29 @@ def reconstructed(codec: LatentCodec) -> Tensor:
     return through(codec, x, torch.Generator().manual_seed(0))
 
 
-def small_ldm(
-    codec: LatentCodec, scale: Scale, folder: Path
-) -> tuple[Row, LatentDiffusion]:
-    """The same small diffusion model on any latents, and the quality of its samples."""
+def ldm_recipe(scale: Scale, **changes: Any) -> LDMRecipe:
+    """The small diffusion model of this scale; ``changes`` are fields of LDMRecipe."""
     recipe = LDMRecipe(
         length=scale.latents,
         unet=UNetConfig(channels=scale.unet, num_res_blocks=1),
         train=scale.ldm,
     )
+    return replace(recipe, **changes)
+
+
+def small_ldm(
+    codec: LatentCodec,
+    scale: Scale,
+    folder: Path,
+    recipe: LDMRecipe | None = None,
+    watch: Callable[[LatentDiffusion, Log], Any] | None = None,
+) -> tuple[Row, LatentDiffusion]:
+    """The same small diffusion model on any latents, and the quality of its samples."""
     if (folder / "model.safetensors").exists():
         model = LatentDiffusion.load(folder)
     else:
-        model, _ = train_ldm(recipe, codec, folder)
+        recipe = recipe or ldm_recipe(scale)
+        model, _ = train_ldm(recipe, codec, folder, watch=watch)
     quality = evaluate_samples(model, DATA, scale.samples, scale.steps)
     return {"loss": last_line(folder)["diffusion"]} | quality, model
 
@@ -292,7 +330,7 @@ def compress(
 
 # --- losses ---------------------------------------------------------------------------
 
-LOSSES = ("l1", "perceptual", "adversarial")
+LOSSES = ("l1", "perceptual", "contrast", "adversarial")
 
 
 def loss_arms(scale: Scale) -> dict[str, Arm]:
@@ -300,17 +338,17 @@ def loss_arms(scale: Scale) -> dict[str, Arm]:
 
 
 def loss_recipe(scale: Scale, name: str) -> VAERecipe:
-    """All arms go on from the same shipped autoencoder, for the same steps."""
+    """All arms go on from the same shipped autoencoder, for the same steps, each with
+    one term more than the one before."""
     steps = 2 * scale.vae.steps
-    loss = {
-        "l1": VAELossConfig(),
-        "perceptual": VAELossConfig(perceptual="scenenet"),
-        "adversarial": VAELossConfig(
-            perceptual="scenenet",
-            adversarial_weight=0.3,
-            adversarial_start=steps * 3 // 5,
-        ),
-    }[name]
+    losses = [VAELossConfig()]
+    for more in (
+        {"perceptual": "scenenet"},
+        {"contrast_weight": 1.0},
+        {"adversarial_weight": 0.3, "adversarial_start": steps * 3 // 5},
+    ):
+        losses.append(replace(losses[-1], **more))
+    loss = losses[LOSSES.index(name)]
     train = replace(scale.vae, steps=steps, learning_rate=scale.vae.learning_rate / 2)
     return VAERecipe(length=scale.images, init="vae-f8", loss=loss, train=train)
 
@@ -420,6 +458,129 @@ def rescale(scale: Scale, kind: str, folder: Path) -> tuple[Row, Pictures]:
     return row, {"sample": sampled(model, scale.steps)}
 
 
+# --- what the network predicts, on which schedule, and how its loss is weighed --------
+
+# Stable Diffusion's schedule, and what Lin et al. (2024) make of it
+SCALED = ScheduleConfig("scaled_linear", beta_start=0.00085, beta_end=0.012)
+MODERN = replace(SCALED, zero_terminal_snr=True)
+DDPM_ARMS: dict[str, dict[str, Any]] = {
+    "eps": {},
+    "eps-scaled": {"schedule": SCALED},
+    "eps-cosine": {"schedule": ScheduleConfig("cosine")},
+    "eps-min-snr": {"min_snr_gamma": 5.0},
+    "v": {"prediction_type": "v"},
+    "v-cosine": {"prediction_type": "v", "schedule": ScheduleConfig("cosine")},
+    "v-zero-snr": {"prediction_type": "v", "schedule": MODERN},
+    "v-min-snr": {"prediction_type": "v", "min_snr_gamma": 5.0},
+    "x0": {"prediction_type": "x0"},
+    "x0-min-snr": {"prediction_type": "x0", "min_snr_gamma": 5.0},
+}
+
+
+def ddpm_arms(scale: Scale) -> dict[str, Arm]:
+    arms = {name: partial(predict, scale, what) for name, what in DDPM_ARMS.items()}
+    no_ema = replace(scale.ldm, ema_decay=0.0)
+    return arms | {"eps-no-ema": partial(predict, scale, {"train": no_ema})}
+
+
+def predict(scale: Scale, what: dict[str, Any], folder: Path) -> tuple[Row, Pictures]:
+    recipe = ldm_recipe(scale, **what)
+    quality, model = small_ldm(
+        LatentCodec.load("vae-f8"), scale, folder / "ldm", recipe
+    )
+    row = {
+        "prediction_type": recipe.prediction_type,
+        "schedule": config_to_dict(recipe.schedule),
+        "min_snr_gamma": recipe.min_snr_gamma,
+        "ema_decay": recipe.train.ema_decay,
+        "samples": quality,
+    }
+    return row, {"sample": sampled(model, scale.steps)}
+
+
+# --- samplers -------------------------------------------------------------------------
+
+
+SPLITS = ("test", "validation")  # the real images, and others that set the floor
+
+
+def sampler_arms(scale: Scale) -> dict[str, Arm]:
+    return {name: partial(call, scale, name) for name in SAMPLERS}
+
+
+@torch.no_grad()
+def call(scale: Scale, sampler: str, folder: Path) -> tuple[Row, Pictures]:
+    """The shipped model, the same starting noise for all, and more and more calls."""
+    model, n = LatentDiffusion.load("ldm-f8"), scale.samples // 2
+    embed = feature_function(JUDGE)
+    real, other = (in_batches(embed, whole(DATA.load(s), n)[0]) for s in SPLITS)
+    y = whole(DATA.load(SPLITS[1]), n)[1]
+    quality, pictures = {}, []
+    more = (scale.ancestral,) if sampler == "ddpm" else ()
+    for steps in (*scale.calls, *more):
+        x = torch.cat(
+            [
+                model.sample(
+                    y=y[start : start + 128],
+                    steps=steps,
+                    sampler=sampler,
+                    generator=generators(0, min(128, n - start), start),
+                )
+                for start in range(0, n, 128)
+            ]
+        )
+        quality[steps] = compare(in_batches(embed, x), real, other)
+        pictures.append(x[0])
+    row = {"model": "ldm-f8", "class": CLASS_NAMES[y[0]], "calls": quality}
+    return row, {"sample": torch.stack(pictures)}
+
+
+# --- frozen against end to end --------------------------------------------------------
+
+LOOKS = 4  # how often sample quality is looked at
+
+
+def joint_arms(scale: Scale) -> dict[str, Arm]:
+    return {kind: partial(together, scale, kind) for kind in get_args(Autoencoder)}
+
+
+def together(scale: Scale, kind: str, folder: Path) -> tuple[Row, Pictures]:
+    """All arms start from the same trained autoencoder and see the same batches."""
+    every = max(1, scale.ldm.steps // (4 * LOOKS))
+    train = replace(scale.ldm, batch_size=scale.vae.batch_size, log_every=every)
+    recipe = ldm_recipe(scale, autoencoder=kind, train=train)
+    seen = folder / "quality.json"
+
+    def watch(model: LatentDiffusion, line: Log) -> None:
+        if line["step"] % (4 * every) == 0:
+            quality = evaluate_samples(model, DATA, scale.samples // 2, scale.steps)
+            known = json.loads(seen.read_text()) if seen.exists() else {}
+            write_json(seen, known | {str(line["step"]): quality})
+
+    quality, model = small_ldm(
+        LatentCodec.load("vae-f8"), scale, folder / "ldm", recipe, watch
+    )
+    row = {
+        "autoencoder": kind,
+        "log": read_lines(folder / "ldm"),
+        "reconstruction": evaluate_codec(model.codec, DATA, scale.judged),
+        "latent_std": raw_spread(model.codec),
+        "samples_along": json.loads(seen.read_text()),
+        "samples": quality,
+    }
+    return row, {
+        "reconstruction": reconstructed(model.codec),
+        "sample": sampled(model, scale.steps),
+    }
+
+
+@torch.no_grad()
+def raw_spread(codec: LatentCodec) -> float:
+    """Standard deviation of what the autoencoder puts out for held-out images."""
+    q = codec.vae.encode(held_out(256))
+    return float(q.sample(torch.Generator().manual_seed(0)).std())
+
+
 STUDIES = {
     "compression_study": Study(
         "What do f and the number of latent channels cost in quality?",
@@ -433,5 +594,16 @@ STUDIES = {
     ),
     "scaling_study": Study(
         "What does it cost to leave latents at the scale they come in?", scaling_arms
+    ),
+    "ddpm_ablation": Study(
+        "What should the network predict, on which schedule, with which weights?",
+        ddpm_arms,
+    ),
+    "samplers": Study(
+        "How good are samples after how many calls of the model?", sampler_arms
+    ),
+    "frozen_vs_joint": Study(
+        "Should the autoencoder be frozen while the diffusion model is trained?",
+        joint_arms,
     ),
 }

@@ -6,12 +6,17 @@ from torch.testing import assert_close
 from ldm_tutorial.diffusion import (
     add_noise,
     diffusion_loss,
+    min_snr_weight,
     prediction_target,
     split_prediction,
 )
 from ldm_tutorial.schedule import NoiseSchedule
 
 TYPES = ["eps", "v", "x0"]
+
+
+def seeded():
+    return torch.Generator().manual_seed(0)
 
 
 @pytest.fixture
@@ -99,3 +104,38 @@ def test_an_unknown_prediction_type_is_refused(arrays):
         prediction_target(z_0, eps, torch.tensor(0.5), "score")
     with pytest.raises(ValueError, match="'score' is unknown"):
         split_prediction(z_0, eps, torch.tensor(0.5), "score")
+
+
+def test_min_snr_weighs_an_error_alike_however_it_is_predicted():
+    """As an error of z_0 every time weighs min(SNR, gamma) (Hang et al. 2023)."""
+    schedule, gamma = NoiseSchedule.scaled_linear(), 5.0
+    z_0, eps, wrong = torch.randn(3, 1000, 6, generator=seeded())
+    a = schedule.alpha_bar.view(-1, 1)
+    z_t, snr = add_noise(z_0, eps, a), a / (1 - a)
+    wanted = snr.clamp(max=gamma) * (wrong - z_0).square()
+    implied = (z_t - a.sqrt() * wrong) / (1 - a).sqrt()  # the eps of a wrong z_0
+    for kind in ("eps", "v", "x0"):
+        right = prediction_target(z_0, eps, a, kind)
+        error = (prediction_target(wrong, implied, a, kind) - right).square()
+        assert_close(
+            min_snr_weight(snr, gamma, kind) * error, wanted, atol=1e-4, rtol=1e-3
+        )
+
+
+def test_the_loss_is_weighed_by_time():
+    schedule = NoiseSchedule.linear()
+    z_0 = torch.randn(4000, 2, generator=seeded())
+    predictor = lambda z_t, t: torch.zeros_like(z_t)  # noqa: E731
+    weighed = diffusion_loss(predictor, schedule, z_0, "eps", seeded(), 5.0)
+    wanted = min_snr_weight(schedule.snr, 5.0, "eps").mean()
+    assert_close(weighed, wanted, atol=0.03, rtol=0)
+    plain = diffusion_loss(predictor, schedule, z_0, "eps", seeded())
+    assert plain > weighed
+
+
+def test_a_weight_is_finite_where_no_signal_is_left():
+    snr = torch.tensor([0.0, 1e-9, 1.0, 1e4])
+    for kind in ("v", "x0"):
+        assert min_snr_weight(snr, 5.0, kind).isfinite().all()
+    with pytest.raises(ValueError, match="choose eps, v or x0"):
+        min_snr_weight(snr, 5.0, "score")

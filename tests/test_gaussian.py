@@ -3,7 +3,7 @@ import torch
 from torch.distributions import Normal, kl_divergence
 from torch.testing import assert_close
 
-from ldm_tutorial.gaussian import DiagonalGaussian, normal_like
+from ldm_tutorial.gaussian import DiagonalGaussian, generators, normal_like
 
 
 @pytest.fixture
@@ -66,3 +66,24 @@ def test_different_shapes_are_refused():
 
 def test_noise_takes_the_dtype_of_its_model():
     assert normal_like(torch.zeros(3, dtype=torch.float64)).dtype == torch.float64
+
+
+def test_a_list_of_generators_makes_rows_independent_of_their_batch():
+    x = torch.empty(5, 4, 8, 8)
+    many = normal_like(x, generators(3, 5))
+    one = normal_like(x[:1], generators(3, 1, start=4))
+    assert_close(one, many[4:], atol=0, rtol=0)
+    assert not torch.equal(many[0], many[1])
+    assert not torch.equal(many, normal_like(x, generators(4, 5)))
+
+
+def test_image_i_of_a_seed_does_not_depend_on_how_many_are_drawn():
+    few, many = generators(0, 7), generators(0, 1000)
+    drawn = [[g.initial_seed() for g in part] for part in (few, many[:7])]
+    assert drawn[0] == drawn[1]
+    assert len({g.initial_seed() for g in many}) == 1000
+
+
+def test_as_many_generators_as_rows():
+    with pytest.raises(ValueError, match="2 generators were given for 3 rows"):
+        normal_like(torch.empty(3, 4), generators(0, 2))

@@ -12,6 +12,7 @@ from ldm_tutorial import (
     UNetConfig,
     VAEConfig,
 )
+from ldm_tutorial.gaussian import generators
 
 CLASSES = ("circle", "square", "star")
 
@@ -65,7 +66,7 @@ def test_the_codec_gets_no_gradient(latent):
     assert all(p.grad is None for p in latent.codec.parameters())
 
 
-@pytest.mark.parametrize("sampler", ["ddpm", "ddim"])
+@pytest.mark.parametrize("sampler", ["ddpm", "ddim", "dpm-solver++"])
 def test_a_seed_fixes_the_samples(model, sampler):
     one, two, other = (
         model.sample(2, steps=4, sampler=sampler, generator=seeded(s))
@@ -73,6 +74,15 @@ def test_a_seed_fixes_the_samples(model, sampler):
     )
     assert_close(one, two, atol=0, rtol=0)
     assert not torch.allclose(one, other)
+
+
+@pytest.mark.parametrize("sampler", ["ddpm", "ddim", "dpm-solver++"])
+def test_image_7_of_16_is_image_7_alone(model, sampler):
+    y = torch.arange(16) % 3
+    options = {"steps": 3, "sampler": sampler}
+    many = model.sample(y=y, generator=generators(0, 16), **options)
+    one = model.sample(y=y[7:8], generator=generators(0, 1, start=7), **options)
+    assert_close(one, many[7:8], atol=1e-4, rtol=0)
 
 
 def test_classes_may_be_given_by_name_number_or_tensor(latent):
@@ -110,7 +120,13 @@ def test_save_and_load_keep_everything(model, tmp_path):
         ({"n": 3, "y": torch.tensor([0, 1])}, "2 classes were given for n=3"),
         ({"n": 2, "steps": 0}, "0 sampling steps"),
         ({"n": 2, "steps": 1001}, "1001 sampling steps"),
-        ({"n": 2, "sampler": "euler"}, "'euler' is unknown; choose ddpm or ddim"),
+        ({"n": 2, "sampler": "euler"}, "'euler' is unknown; choose ddpm, ddim"),
+        ({"n": 2, "eta": 1.5}, "eta=1.5; give 0"),
+        ({"n": 2, "eta": 0.5, "sampler": "ddpm"}, "eta=0.5 is an option of ddim"),
+        (
+            {"n": 2, "guidance_scale": 2, "guidance_rescale": 2},
+            "rescale=2; give 0 to 1",
+        ),
     ],
 )
 def test_bad_requests_are_refused_in_one_line(latent, wrong, message):
