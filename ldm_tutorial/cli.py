@@ -19,6 +19,7 @@ from torch import Tensor
 from ldm_tutorial import evaluation, recipes, studies
 from ldm_tutorial.benchmark import benchmark as run_benchmark
 from ldm_tutorial.codec import LatentCodec
+from ldm_tutorial.gaussian import generators
 from ldm_tutorial.pipeline import LatentDiffusion
 from ldm_tutorial.samplers import SAMPLERS
 from ldm_tutorial.scenenet import SceneNet, accuracy
@@ -164,7 +165,23 @@ def sampling_options(parser: ArgumentParser, n: int, text: str) -> None:
         default=1.0,
         help="1 is the plain model, more exaggerates the class",
     )
+    parser.add_argument("--sampler", choices=list(SAMPLERS), default="ddim")
+    parser.add_argument(
+        "--eta", type=float, default=0.0, help="noise of DDIM's steps, 0 to 1"
+    )
+    parser.add_argument(
+        "--guidance_rescale",
+        type=float,
+        default=0.0,
+        help="0 to 1: keeps contrast in check at large guidance scales",
+    )
     parser.add_argument("--seed", type=int, default=0)
+
+
+def sampling(options: Namespace) -> dict[str, Any]:
+    """Those options as arguments of ``LatentDiffusion.sample``."""
+    names = ("steps", "sampler", "eta", "guidance_scale", "guidance_rescale")
+    return {name: getattr(options, name) for name in names}
 
 
 def sample_options(parser: ArgumentParser) -> None:
@@ -175,7 +192,6 @@ def sample_options(parser: ArgumentParser) -> None:
         "--out", type=Path, default=Path("grid.png"), help="the picture to write"
     )
     parser.add_argument("--label", type=str, help="class, as number or name")
-    parser.add_argument("--sampler", choices=list(SAMPLERS), default="ddim")
     sampling_options(parser, 16, "number of images")
 
 
@@ -424,10 +440,8 @@ def sample(options: Namespace) -> None:
     x = model.sample(
         options.n,
         y=label,
-        steps=options.steps,
-        sampler=options.sampler,
-        guidance_scale=options.guidance_scale,
-        generator=torch.Generator(model.device).manual_seed(options.seed),
+        generator=generators(options.seed, options.n),
+        **sampling(options),
     )
     write_grid(x, options.out)
 

@@ -174,8 +174,8 @@ def dpm_solver_step(
 
 
 def half_log_snr(alpha_bar: Tensor) -> Tensor:
-    """lambda = log(sqrt(alpha_bar) / sqrt(1 - alpha_bar)), the time of DPM-Solver; where
-    no signal is left it stays finite, as in diffusers."""
+    """lambda = log(sqrt(alpha_bar) / sqrt(1 - alpha_bar)), the time of DPM-Solver; it
+    stays finite where no signal is left, as in diffusers."""
     alpha_bar = alpha_bar.double()
     alpha_bar = torch.where(alpha_bar == 0, 2.0**-24, alpha_bar)
     return 0.5 * (alpha_bar / (1 - alpha_bar)).log()

@@ -16,6 +16,7 @@ from ldm_tutorial.losses import (
     kl_weight_from,
     kl_weight_from_sums,
     kl_weight_to,
+    local_contrast,
     perceptual_distance,
     perceptual_loss,
     reconstruction_loss,
@@ -229,3 +230,48 @@ def test_weights_that_are_known():
 def test_an_unknown_convention_is_refused():
     with pytest.raises(ValueError, match="'sum' is unknown; choose sums, means, mean_"):
         kl_weight_from("sum", 1.0, 1, 1)
+
+
+# --- what stands out ------------------------------------------------------------------
+
+
+def night(star=0.9):
+    """A dark gradient with one bright pixel."""
+    x = torch.linspace(-0.9, -0.6, 16).view(1, 1, 16, 1).repeat(1, 3, 1, 16)
+    x[:, :, 5, 8] = star
+    return x
+
+
+def test_contrast_is_one_on_average_and_large_at_a_star():
+    contrast = local_contrast(night())
+    assert contrast.shape == (1, 1, 16, 16)
+    assert_close(contrast.mean(), torch.tensor(1.0))
+    assert contrast.flatten().argmax() == 5 * 16 + 8 and contrast.max() > 50
+
+
+def test_every_image_is_its_own_measure():
+    """A faint star on a dark sky counts as a bright one does: contrast has no unit."""
+    bright, faint = night(0.9), night(0.9) * 0.1
+    assert_close(local_contrast(bright), local_contrast(faint), atol=1e-3, rtol=1e-3)
+    both = local_contrast(torch.cat([bright, 100 * torch.rand(1, 3, 16, 16)]))
+    assert_close(both[:1], local_contrast(bright))
+
+
+def test_an_image_without_contrast_has_none():
+    assert local_contrast(torch.full((2, 3, 8, 8), 0.3)).abs().max() < 1e-6
+
+
+def test_a_lost_star_costs_more_with_a_contrast_weight(batch):
+    _, _, q = batch
+    x = night()
+    lost = night(-0.8)
+    spread = x + (x - lost).abs().mean()  # the same mean error, spread over the image
+    plain, weighed = VAELossConfig(), VAELossConfig(contrast_weight=1.0)
+    costs = [
+        [float(vae_loss(x_hat, x, q, config)[0]) for x_hat in (lost, spread)]
+        for config in (plain, weighed)
+    ]
+    assert costs[0][0] == pytest.approx(costs[0][1], rel=1e-4)
+    assert costs[1][0] > costs[1][1] + 0.1
+    _, parts = vae_loss(spread, x, q, weighed)
+    assert_close(parts["contrast"], parts["reconstruction"])  # contrast is 1 on average

@@ -1,7 +1,9 @@
 """Recipes: every preset builds, runs resume exactly, folders are never mixed up."""
 
 import json
+import math
 import shutil
+from copy import deepcopy
 from dataclasses import asdict, replace
 from pathlib import Path
 
@@ -21,7 +23,8 @@ from ldm_tutorial import (
 )
 from ldm_tutorial.data import NAMES
 from ldm_tutorial.landscapes import CLASS_NAMES
-from ldm_tutorial.recipes import VAERecipe
+from ldm_tutorial.losses import VAELossConfig
+from ldm_tutorial.recipes import VAERecipe, whole
 
 
 def equal(one, two):
@@ -31,6 +34,10 @@ def equal(one, two):
 
 def snapshot(folder: Path):
     return {p.name: p.read_bytes() for p in folder.iterdir()}
+
+
+def seeded():
+    return torch.Generator().manual_seed(0)
 
 
 class Stop(Exception):
@@ -113,6 +120,9 @@ def test_presets_have_the_same_names_everywhere():
         (replace(LDM, unet=UNetConfig(channels=(0,))), r"channels=\(0,\); give 1"),
         (replace(LDM, unet=UNetConfig(channels=(40,))), "make the channels a multiple"),
         (replace(LDM, label_dropout=1.5), "label_dropout=1.5; give a share, 0 to 1"),
+        (replace(LDM, min_snr_gamma=0), "min_snr_gamma=0; give more than 0"),
+        (replace(LDM, autoencoder="thawed"), "'thawed' is unknown; choose frozen, det"),
+        (replace(LDM, autoencoder="joint"), "'joint' was asked of a pixel model"),
     ],
 )
 def test_networks_that_cannot_be_built_are_refused(recipe, message):
@@ -281,3 +291,104 @@ def test_a_shipped_model_has_no_recipe_and_that_is_fine(vae, tmp_path):
     vae[0].save(tmp_path)
     assert recipes.trained_on(tmp_path) == {}
     assert recipes.trained_on(vae[2])["vae"]["downsampling"] == 4
+
+
+# --- an autoencoder that is trained along ---------------------------------------------
+
+KINDS = ("detached", "joint", "joint-normalised")
+
+
+@pytest.fixture(scope="module", params=KINDS)
+def together(request, vae):
+    """The codec from before, the model, and its log."""
+    recipe = replace(LDM, autoencoder=request.param)
+    return request.param, vae[0], *recipes.train_ldm(recipe, vae[0])
+
+
+def test_both_are_trained_and_monitored(together):
+    _, before, model, log = together
+    assert not equal(before.vae, model.codec.vae)
+    wanted = {"diffusion", "reconstruction", "psnr", "kl", "latent_std", "loss"}
+    assert wanted <= set(log[-1])
+    assert all(map(math.isfinite, log[-1].values()))
+
+
+def test_the_callers_codec_is_left_as_it_was(together, vae):
+    _, before, model, _ = together
+    assert equal(before, LatentCodec.load(vae[2]))
+    assert model.codec is not before
+
+
+def test_the_scale_of_the_latents_is_followed_but_in_a_naive_joint_training(together):
+    kind, before, model, _ = together
+    same = torch.equal(before.std, model.codec.std)
+    assert same == (kind == "joint")
+    if kind != "joint":
+        z = model.codec.encode(whole(LDM.load("train", 24), 24)[0])
+        assert_close(z.std((0, 2, 3)), torch.ones(z.shape[1]), atol=0.2, rtol=0)
+
+
+def encoder_gradient(kind, vae):
+    """What the diffusion loss alone does to the encoder."""
+    module = joint_training(kind, vae)
+    x, y = whole(LDM.load("train", 8), 8)
+    raw = module.model.codec.vae.encode(x).mode()
+    loss, _ = module.model.loss(module.unit_scale(raw), y, torch.Generator())
+    loss.backward()
+    grads = [p.grad for p in module.model.codec.vae.encoder.parameters()]
+    return sum(float(g.abs().sum()) for g in grads if g is not None)
+
+
+def joint_training(kind, vae):
+    codec = deepcopy(vae[0])
+    model = recipes.build_ldm(replace(LDM, autoencoder=kind), codec, tuple(CLASS_NAMES))
+    torch.nn.init.normal_(model.unet.out[-1].weight, std=0.1)
+    return recipes.JointTraining(model, kind, LDM.loss).train()
+
+
+def test_the_diffusion_loss_reaches_the_encoder_unless_detached(vae):
+    assert encoder_gradient("detached", vae) == 0
+    assert encoder_gradient("joint", vae) > 0
+    assert encoder_gradient("joint-normalised", vae) > 0
+
+
+def test_normalised_latents_cannot_be_shrunk(vae):
+    """Smaller latents are easier to tell from noise; normalising takes that way out."""
+    raw = torch.randn(32, 4, 4, 4)
+
+    def shrinks(kind):
+        module = joint_training(kind, vae).eval()
+        large, small = (module.unit_scale(scale * raw).std() for scale in (1.0, 0.1))
+        return float(small / large)
+
+    assert shrinks("joint") < 0.5
+    assert shrinks("joint-normalised") == pytest.approx(1, abs=1e-3)
+
+
+def test_a_joint_training_resumes_to_the_same_weights(vae, tmp_path):
+    recipe = replace(LDM, autoencoder="detached")
+    with pytest.raises(Stop):
+        recipes.train_ldm(recipe, vae[0], tmp_path, on_log=stop_at(3))
+    resumed, _ = recipes.train_ldm(recipe, vae[0], tmp_path)
+    straight, _ = recipes.train_ldm(recipe, vae[0])
+    assert equal(resumed, straight)
+    assert equal(LatentDiffusion.load(tmp_path), straight)
+
+
+def test_watch_sees_the_model_as_it_is(vae):
+    seen = []
+
+    def watch(model, line):
+        assert not model.unet.training
+        seen.append((line["step"], model.sample(1, steps=1, generator=seeded())))
+
+    watched, log = recipes.train_ldm(LDM, vae[0], watch=watch)
+    assert [step for step, _ in seen] == [line["step"] for line in log]
+    assert not torch.equal(seen[0][1], seen[-1][1])
+    assert equal(watched, recipes.train_ldm(LDM, vae[0])[0])
+
+
+def test_an_adversarial_loss_needs_its_own_training(vae):
+    loss = VAELossConfig(adversarial_weight=0.5)
+    with pytest.raises(ValueError, match="has no discriminator: leave it at 0"):
+        recipes.train_ldm(replace(LDM, autoencoder="detached", loss=loss), vae[0])
