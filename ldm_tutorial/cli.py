@@ -29,7 +29,7 @@ from ldm_tutorial.storage import (
     to_bytes,
     write_record,
 )
-from ldm_tutorial.training import Log, is_main_process
+from ldm_tutorial.training import Log, is_main_process, tensorboard
 
 PICTURES = (".png", ".jpg", ".jpeg", ".webp")
 
@@ -134,6 +134,11 @@ def train_options(
     )
     parser.add_argument(
         "--fp16", action="store_true", help="save the final weights as float16"
+    )
+    parser.add_argument(
+        "--tensorboard",
+        action="store_true",
+        help="write the log for TensorBoard as well, to OUT/tensorboard",
     )
     parser.add_argument(
         "--preset",
@@ -258,6 +263,11 @@ def without(options: Namespace, *names: str) -> dict[str, Any]:
     return {k: v for k, v in vars(options).items() if k not in names}
 
 
+def recipe_options(options: Namespace, *names: str) -> dict[str, Any]:
+    """The options of a training that are fields of its recipe."""
+    return without(options, "preset", "out", "fp16", "tensorboard", *names)
+
+
 # --- checks that come before the work -------------------------------------------------
 
 
@@ -320,11 +330,13 @@ def kind_of(name: str) -> str | None:
 
 
 @contextmanager
-def progress(steps: int) -> Iterator[dict[str, Any]]:
-    """Callbacks for the training loop that draw a progress bar on stderr."""
+def progress(options: Namespace, steps: int) -> Iterator[dict[str, Any]]:
+    """Callbacks for the training loop that draw a progress bar on stderr, and feed
+    TensorBoard where it was asked for."""
     from tqdm.auto import tqdm
 
     bars = []
+    board = tensorboard(options.out) if options.tensorboard else None
 
     def on_start(step: int) -> None:
         silent = not is_main_process()
@@ -335,6 +347,8 @@ def progress(steps: int) -> Iterator[dict[str, Any]]:
         bar.update(line["step"] - bar.n)
         shown = {k: v for k, v in line.items() if k not in ("step", "seconds")}
         bar.set_postfix({k: f"{v:.4g}" for k, v in shown.items()})
+        if board:
+            board(line)
 
     try:
         yield {"on_log": on_log, "on_start": on_start}
@@ -344,12 +358,12 @@ def progress(steps: int) -> Iterator[dict[str, Any]]:
 
 
 def train_vae(options: Namespace) -> None:
-    recipe = recipes.VAERecipe(**without(options, "preset", "out", "fp16"))
+    recipe = recipes.VAERecipe(**recipe_options(options))
     check_writable(options.out)
     if finished(options, recipes.settings(recipe)):
         return
     recipe.load("test")  # complains now about what it would miss at the end
-    with progress(recipe.train.steps) as callbacks:
+    with progress(options, recipe.train.steps) as callbacks:
         codec, log = recipes.train_vae(recipe, options.out, **callbacks)
     if is_main_process():
         report = recipes.record(recipe, codec.vae, log)
@@ -359,11 +373,11 @@ def train_vae(options: Namespace) -> None:
 
 
 def train_scenenet(options: Namespace) -> None:
-    recipe = recipes.SceneRecipe(**without(options, "preset", "out", "fp16"))
+    recipe = recipes.SceneRecipe(**recipe_options(options))
     check_writable(options.out)
     if finished(options, recipes.settings(recipe)):
         return
-    with progress(recipe.train.steps) as callbacks:
+    with progress(options, recipe.train.steps) as callbacks:
         net, log = recipes.train_scenenet(recipe, options.out, **callbacks)
     if is_main_process():
         report = recipes.record(recipe, net, log)
@@ -373,7 +387,7 @@ def train_scenenet(options: Namespace) -> None:
 
 
 def train_ldm(options: Namespace) -> None:
-    recipe = recipes.LDMRecipe(**without(options, "preset", "out", "fp16", "vae"))
+    recipe = recipes.LDMRecipe(**recipe_options(options, "vae"))
     check_writable(options.out)
     codec: recipes.Codec = recipes.PixelCodec()
     if options.vae != "none":
@@ -381,7 +395,7 @@ def train_ldm(options: Namespace) -> None:
     if finished(options, recipes.settings(recipe, codec)):
         return
     recipe.load("test")
-    with progress(recipe.train.steps) as callbacks:
+    with progress(options, recipe.train.steps) as callbacks:
         model, log = recipes.train_ldm(recipe, codec, options.out, **callbacks)
     if is_main_process():
         report = recipes.record(recipe, model.unet, log)

@@ -10,6 +10,7 @@ import os
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, Literal
 
@@ -159,6 +160,33 @@ def train(
     module.load_state_dict(ema.module.state_dict())
     module.eval()
     return run.lines
+
+
+def tensorboard(out: str | Path) -> Callable[[Log], None]:
+    """An ``on_log`` that writes to a folder what TensorBoard shows
+    (``tensorboard --logdir OUT``), by accelerate's tracker.
+
+    Raises:
+        ValueError: if the package tensorboard is missing.
+    """
+    from accelerate import PartialState
+    from accelerate.tracking import TensorBoardTracker
+
+    if find_spec("tensorboard") is None:
+        raise ValueError(
+            "TensorBoard is not installed: pip install tensorboard, or read "
+            "metrics.jsonl, which holds the same numbers"
+        )
+    PartialState()  # the tracker asks it which process it is in
+    tracker = TensorBoardTracker("tensorboard", logging_dir=str(out))
+    tracker.start()
+
+    def on_log(line: Log) -> None:
+        values = {k: v for k, v in line.items() if k != "step"}
+        tracker.log(values, step=int(line["step"]))
+        tracker.writer.flush()
+
+    return on_log
 
 
 def start_accelerator(module: nn.Module, precision: str):

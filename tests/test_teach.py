@@ -9,7 +9,14 @@ import torch
 from ldm_tutorial import LatentCodec, samplers
 from ldm_tutorial.metrics import psnr
 from ldm_tutorial.recipes import best_device
-from ldm_tutorial.teach import curves, setup, show_grid, show_rows, show_source
+from ldm_tutorial.teach import (
+    LivePlot,
+    curves,
+    setup,
+    show_grid,
+    show_rows,
+    show_source,
+)
 from ldm_tutorial.teach.plots import COLOURS, GREY, to_pixels
 
 # Without a display Agg is silent; with one it says that it cannot open a window.
@@ -160,3 +167,31 @@ def test_show_source_shows_what_runs():
     for one in objects:
         source = textwrap.dedent(inspect.getsource(one)).rstrip()
         assert source in text and text.count("```") == 2
+
+
+class Screen:
+    """Stands for the notebook: what was displayed under which id, and redrawn."""
+
+    def __init__(self):
+        self.ids, self.figures = [], []
+
+    def display(self, figure, display_id):
+        self.ids.append(display_id)
+        self.figures.append(figure)
+        return self
+
+    def update(self, figure):
+        self.figures.append(figure)
+
+
+def test_a_live_plot_redraws_one_figure_while_a_training_runs(plt, monkeypatch):
+    screen = Screen()
+    monkeypatch.setattr("IPython.display.display", screen.display)
+    live, other = LivePlot("loss", "psnr", every=2), LivePlot("loss")
+    for step in range(1, 7):
+        live({"step": step, "loss": 1 / step, "psnr": step})
+    other({"step": 1, "loss": 2.0})
+    assert len(set(screen.ids)) == 2 and len(screen.figures) == 4
+    points = [len(f.axes[1].lines[0].get_xdata()) for f in screen.figures[:3]]
+    assert points == [2, 4, 6]
+    assert plt.get_fignums() == []  # nothing is drawn a second time at the cell's end

@@ -22,6 +22,7 @@ from ldm_tutorial.training import (
     batches,
     ema_update,
     learning_rate,
+    tensorboard,
     train,
 )
 
@@ -602,3 +603,26 @@ def test_training_on_mps():
     model, log = train_on("mps")
     assert next(model.parameters()).device.type == "mps"
     assert log[-1]["loss"] < 0.5 * log[0]["loss"]
+
+
+# --- TensorBoard ----------------------------------------------------------------------
+
+
+def test_tensorboard_shows_what_the_log_holds(tmp_path):
+    pytest.importorskip("tensorboard", reason="TensorBoard is an extra")
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+    log = train(toy(), data(), CONFIG, on_log=tensorboard(tmp_path))
+    (folder,) = {path.parent for path in tmp_path.rglob("events*")}
+    events = EventAccumulator(str(folder))
+    events.Reload()
+    losses = events.Scalars("loss")
+    assert [e.step for e in losses] == [line["step"] for line in log]
+    assert [e.value for e in losses] == pytest.approx([line["loss"] for line in log])
+
+
+def test_a_missing_tensorboard_is_named(tmp_path, monkeypatch):
+    monkeypatch.setattr("ldm_tutorial.training.find_spec", lambda name: None)
+    with pytest.raises(ValueError, match="pip install tensorboard, or read metrics"):
+        tensorboard(tmp_path)
+    assert not list(tmp_path.iterdir())

@@ -1,6 +1,7 @@
 """One style for all figures, readable on a light and on a dark page."""
 
 import os
+from itertools import count
 
 import torch
 from torch import Tensor
@@ -122,9 +123,49 @@ def curves(log: list[dict], *names: str, x: str = "step", logy: bool = False) ->
     """What a training run reported: one panel for each name."""
     import matplotlib.pyplot as plt
 
+    draw_curves(log, names, x, logy)
+    plt.show()
+
+
+def draw_curves(log: list[dict], names, x: str = "step", logy: bool = False):
+    """The figure of ``curves``."""
+    import matplotlib.pyplot as plt
+
     size = (3.5 * len(names), 2.6)
-    _, axes = plt.subplots(1, len(names), figsize=size, squeeze=False)
+    figure, axes = plt.subplots(1, len(names), figsize=size, squeeze=False)
     for i, (axis, name) in enumerate(zip(axes[0], names, strict=True)):
         axis.plot([line[x] for line in log], [line[name] for line in log], f"C{i}")
         axis.set(xlabel=x, title=name, yscale="log" if logy else "linear")
-    plt.show()
+    return figure
+
+
+class LivePlot:
+    """Curves that grow while a training runs; give it as ``on_log``.
+
+        train_ldm(recipe, codec, on_log=LivePlot("diffusion", "psnr"))
+
+    Args:
+        names: what of the log to draw, one panel each.
+        every: lines of the log between two drawings.
+    """
+
+    plots = count()
+
+    def __init__(self, *names: str, every: int = 1, logy: bool = False):
+        self.names, self.every, self.logy = names, every, logy
+        self.log: list[dict] = []
+        self.handle, self.id = None, f"live-plot-{next(self.plots)}"
+
+    def __call__(self, line: dict) -> None:
+        import matplotlib.pyplot as plt
+        from IPython.display import display
+
+        self.log.append(line)
+        if len(self.log) % self.every:
+            return
+        figure = draw_curves(self.log, self.names, logy=self.logy)
+        if self.handle is None:
+            self.handle = display(figure, display_id=self.id)
+        else:
+            self.handle.update(figure)
+        plt.close(figure)
