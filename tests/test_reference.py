@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from records import filled
 from torch.testing import assert_close
 
 from ldm_tutorial import LatentCodec, LatentDiffusion, evaluation, recipes
@@ -77,14 +78,6 @@ def test_models_load_from_another_directory(name, tmp_path, monkeypatch):
     assert all(bool(t.isfinite().all()) for t in model.state_dict().values())
 
 
-def filled(recorded, defaults):
-    """A recorded recipe, with the defaults of fields that are younger than it."""
-    return defaults | {
-        name: filled(value, defaults[name]) if isinstance(value, dict) else value
-        for name, value in recorded.items()
-    }
-
-
 @pytest.mark.parametrize("name", PRESETS)
 def test_records_agree_with_the_recipe_and_the_weights(name, ldm):
     """What the book prints from data/results is what the preset would train."""
@@ -142,11 +135,14 @@ def test_held_out_landscapes_are_reconstructed_as_recorded(name, real):
     assert float(s.mean()) == pytest.approx(report["ssim"], abs=0.01)
 
 
-def test_equal_numbers_are_not_equally_easy():
-    """f = 16 with 16 channels holds as many values as f = 8 with 4, and after the same
-    training it is behind by one to two decibels."""
-    f8, f16 = (results(name)["reconstruction"]["psnr"] for name in AUTOENCODERS[:2])
-    assert f8 >= 28 and 0 < f8 - f16 < 2
+def test_equal_numbers_are_reached_by_both_and_not_equally_soon():
+    """f = 16 with 16 channels holds as many values as f = 8 with 4. It took more than
+    twice the training to come as far."""
+    f8, f16 = (results(name) for name in AUTOENCODERS[:2])
+    assert f8["reconstruction"]["psnr"] >= 28
+    assert abs(f8["reconstruction"]["psnr"] - f16["reconstruction"]["psnr"]) <= 1
+    start = recipes.VAE_PRESETS["f16-start"].train.steps
+    assert start + f16["steps"] > 2 * f8["steps"]
 
 
 def test_the_perceptual_autoencoder_keeps_details_that_the_other_loses(real):

@@ -5,10 +5,12 @@ from dataclasses import replace
 
 import pytest
 import torch
+from records import filled
 from torch.testing import assert_close
 
 from ldm_tutorial import recipes, studies
 from ldm_tutorial.cli import main
+from ldm_tutorial.samplers import SAMPLERS
 from ldm_tutorial.storage import (
     ROOTS,
     config_to_dict,
@@ -93,24 +95,33 @@ def test_bad_words_get_one_line(words, tmp_path, capsys, monkeypatch):
 
 def shape(value):
     """The keys of a nested dictionary, without the numbers, and without intervals,
-    for which a few images do not suffice."""
+    for which a few images do not suffice. Keys that are numbers count as one."""
     if isinstance(value, dict):
-        return {k: shape(v) for k, v in value.items() if not k.endswith("_ci95")}
+        values = {k: shape(v) for k, v in value.items() if not k.endswith("_ci95")}
+        return {"number" if k.isdecimal() else k: v for k, v in values.items()}
     return type(value).__name__ if isinstance(value, str | list) else "number"
 
 
-@pytest.mark.parametrize("name", ["compression_study", "kl_study"])
+ARMS = {
+    "kl_study": "kl-0.01",
+    "compression_study": "f16-c4-seed0",
+    "ddpm_ablation": "v-min-snr",
+    "samplers": "dpm-solver++",
+    "frozen_vs_joint": "joint-normalised",
+}
+
+
+@pytest.mark.parametrize("name", ARMS)
 def test_one_arm_of_a_study_has_the_shape_of_the_record(name, tiny, tmp_path):
     """Run for real, very small; what it measures is what the record holds."""
-    arms = {"kl_study": "kl-0.01", "compression_study": "f16-c4-seed0"}
-    reproduce(name, "smoke", tmp_path, only=[arms[name]])
-    row = json.loads((tmp_path / arms[name] / "row.json").read_text())["row"]
+    reproduce(name, "smoke", tmp_path, only=[ARMS[name]])
+    row = json.loads((tmp_path / ARMS[name] / "row.json").read_text())["row"]
     recorded = results(name)["rows"]
-    assert arms[name] in recorded
-    assert shape(row) == shape(recorded[arms[name]])
+    assert ARMS[name] in recorded
+    assert shape(row) == shape(recorded[ARMS[name]])
 
 
-def test_the_shipped_autoencoder_is_the_third_arm_of_the_loss_ablation():
+def test_the_shipped_autoencoder_is_the_last_arm_of_the_loss_ablation():
     """Its recipe is written as a preset too, since `train-vae` made what ships."""
     arm = studies.loss_recipe(SCALES["cpu"], "adversarial")
     assert arm == recipes.VAE_PRESETS["perceptual"]
@@ -129,7 +140,8 @@ def test_records_are_as_they_were_written(name):
     scale = report["command"].split()[-1]
     arms = STUDIES[name].arms(SCALES[scale])
     assert list(report["rows"]) == list(arms)
-    assert report["scale"] == config_to_dict(SCALES[scale])
+    settings = config_to_dict(SCALES[scale])
+    assert filled(report["scale"], settings) == settings
     assert report["seconds"] > 60 and report["torch"] and report["device"]
 
 
@@ -172,3 +184,7 @@ def test_every_arm_of_the_record_that_shows_pictures_has_them():
     folder = ROOTS[0] / "results"
     assert len(list((folder / "kl_study").glob("*.png"))) == 4 * len(studies.WEIGHTS)
     assert len(list((folder / "loss_ablation").glob("*.png"))) == len(studies.LOSSES)
+    ablation = list((folder / "ddpm_ablation").glob("*.png"))
+    assert len(ablation) == len(STUDIES["ddpm_ablation"].arms(SCALES["cpu"]))
+    assert len(list((folder / "samplers").glob("*.png"))) == len(SAMPLERS)
+    assert len(list((folder / "frozen_vs_joint").glob("*.png"))) == 2 * 4
