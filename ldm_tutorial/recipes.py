@@ -104,6 +104,8 @@ class LDMRecipe(DataConfig):
     ``unet.in_channels`` and ``unet.num_classes`` are set from the codec and the data.
 
     Attributes:
+        init: a trained model of the same shape whose UNet to start from, as a folder or
+            by its shipped name; null for random weights.
         prediction_type: what the UNet predicts.
         min_snr_gamma: bound on the weight of easy times in the loss (5 is usual); null
             weighs all alike.
@@ -115,6 +117,7 @@ class LDMRecipe(DataConfig):
         loss: of an autoencoder that is trained along.
     """
 
+    init: str | None = None
     unet: UNetConfig = field(default_factory=UNetConfig)
     schedule: ScheduleConfig = field(default_factory=ScheduleConfig)
     prediction_type: PredictionType = "eps"
@@ -353,6 +356,8 @@ def train_ldm(
     frozen = recipe.autoencoder == "frozen"
     codec = codec if frozen else deepcopy(codec)
     model = build_ldm(recipe, codec, tuple(dataset.classes)).to(best_device())
+    if recipe.init:
+        start_unet(recipe, model)
     if out:
         check_folder(Path(out), described)
     module: nn.Module = model
@@ -376,6 +381,28 @@ def train_ldm(
     if out and is_main_process():
         model.save(out)
     return model, log
+
+
+def start_unet(recipe: LDMRecipe, model: LatentDiffusion) -> None:
+    """Give ``model`` the UNet of ``recipe.init``.
+
+    Raises:
+        ValueError: if that model is of another shape, or its UNet has learned to answer
+            another question.
+    """
+    start = LatentDiffusion.load(recipe.init)
+    for name, old, new in (
+        ("unet", start.unet.config, model.unet.config),
+        ("schedule", start.schedule_config, model.schedule_config),
+        ("prediction_type", start.prediction_type, model.prediction_type),
+        ("classes", start.classes, model.classes),
+    ):
+        if old != new:
+            raise ValueError(
+                f"init={recipe.init} has {name} {old}, and {new} was asked for; give "
+                "the same, or another model"
+            )
+    model.unet.load_state_dict(start.unet.state_dict())
 
 
 def finish_codec(codec: LatentCodec, kind: str, batches: list[Tensor]) -> None:
@@ -727,16 +754,25 @@ LDM_PRESETS = {
             steps=60_000, batch_size=256, precision="bf16", ema_decay=0.9995
         ),
     ),
-    "reference": LDMRecipe(
+    "reference-start": LDMRecipe(
         length=30_000,
         unet=UNetConfig(channels=(96, 128), num_res_blocks=1),
         train=TrainConfig(steps=3600, batch_size=64, precision="bf16"),
     ),
 }
 
+LDM_PRESETS["reference"] = replace(
+    LDM_PRESETS["reference-start"],
+    init="runs/ldm-f8-start",
+    length=60_000,
+    train=TrainConfig(
+        steps=4200, batch_size=64, learning_rate=7e-4, precision="bf16", seed=1
+    ),
+)
+
 # A pixel model sees images as patches of 4 x 4 pixels: attention between all pixels of
 # an image would take hours.
 PIXEL_PRESETS = {
-    name: replace(recipe, unet=replace(recipe.unet, patch_size=4))
+    name: replace(recipe, init=None, unet=replace(recipe.unet, patch_size=4))
     for name, recipe in LDM_PRESETS.items()
 }

@@ -460,17 +460,14 @@ def rescale(scale: Scale, kind: str, folder: Path) -> tuple[Row, Pictures]:
 
 # --- what the network predicts, on which schedule, and how its loss is weighed --------
 
-# Stable Diffusion's schedule, and what Lin et al. (2024) make of it
-SCALED = ScheduleConfig("scaled_linear", beta_start=0.00085, beta_end=0.012)
-MODERN = replace(SCALED, zero_terminal_snr=True)
+# Stable Diffusion's schedule, as Lin et al. (2024) mend it
+MENDED = ScheduleConfig("scaled_linear", 1000, 0.00085, 0.012, zero_terminal_snr=True)
 DDPM_ARMS: dict[str, dict[str, Any]] = {
     "eps": {},
-    "eps-scaled": {"schedule": SCALED},
     "eps-cosine": {"schedule": ScheduleConfig("cosine")},
     "eps-min-snr": {"min_snr_gamma": 5.0},
     "v": {"prediction_type": "v"},
-    "v-cosine": {"prediction_type": "v", "schedule": ScheduleConfig("cosine")},
-    "v-zero-snr": {"prediction_type": "v", "schedule": MODERN},
+    "v-zero-snr": {"prediction_type": "v", "schedule": MENDED},
     "v-min-snr": {"prediction_type": "v", "min_snr_gamma": 5.0},
     "x0": {"prediction_type": "x0"},
     "x0-min-snr": {"prediction_type": "x0", "min_snr_gamma": 5.0},

@@ -3,13 +3,21 @@
 `make_notebooks` writes the notebooks; these tests hold what is stored to its rules.
 """
 
+import base64
+import io
 import json
 import re
+import subprocess
+import sys
 
 import make_notebooks as maker
+import mend_pages
 import nbformat
 import pytest
 import yaml
+
+from ldm_tutorial.teach import check
+from ldm_tutorial.teach.exercises import EXERCISES, NotRightYet
 
 CHAPTERS = sorted(
     {path.stem for path in maker.BOOK.glob("[0-9]*_*.ipynb")} | set(maker.sources())
@@ -126,6 +134,144 @@ def test_every_image_has_a_text(name):
             for tag in re.findall(r"<img\b[^>]*>", data.get("text/html", "")):
                 named = re.search(r"""\balt=(["'])\s*(?!\1)\S""", tag)
                 assert named, f"cell {number}: <img> without alt"
+
+
+@every_chapter
+def test_pictures_are_light(name):
+    """What a phone has to load: no picture above 150 kB, in a file or in a page."""
+    for number, cell in cells(name, "code"):
+        for output in cell.outputs:
+            data = output.get("data", {})
+            pictures = [v for k, v in data.items() if k.startswith("image/")]
+            inside = r"data:image/[\w+.-]+;base64,([A-Za-z0-9+/=]+)"
+            pictures += re.findall(inside, data.get("text/html", ""))
+            for picture in pictures:
+                size = len(picture) * 3 // 4
+                assert size <= maker.MAX_IMAGE_BYTES, f"cell {number}: {size / 1e3} kB"
+
+
+# The pages around the chapters -----------------------------------------------------
+
+PAGES = ("index", "notation", "glossary", "bibliography", "teaching")
+
+
+def page(name):
+    return (maker.BOOK / f"{name}.md").read_text("utf8")
+
+
+def paper(address):
+    """What names a paper in an address: its number, or its DOI."""
+    return re.sub(r"^https?://(arxiv\.org/abs/|doi\.org/|dx\.doi\.org/)?", "", address)
+
+
+@every_chapter
+def test_every_paper_that_a_chapter_links_to_is_in_the_bibliography(name):
+    listed = (maker.BOOK / "references.bib").read_text("utf8")
+    prose = "\n".join(cell.source for _, cell in cells(name, "markdown"))
+    given = prose.split("## References", 1)[1]
+    links = re.findall(r"\]\((https?://[^)\s]+)\)", given)
+    papers = [link for link in links if "github.com" not in link]
+    assert papers
+    missing = [link for link in papers if paper(link) not in listed]
+    assert not missing, f"book/references.bib lacks {missing}"
+
+
+def test_the_glossary_is_in_order_and_each_word_is_there_once():
+    entries = re.findall(r"^(?![ `#])(\S.*)\n  \S", page("glossary"), flags=re.M)
+    terms = [one.lower().replace("é", "e").replace("-", " ") for one in entries]
+    assert len(terms) > 50 and terms == sorted(set(terms))
+
+
+@pytest.mark.parametrize("name", PAGES)
+def test_a_page_loads_nothing_from_elsewhere(name):
+    """Everything is readable from the disk: pictures and styles are the book's own."""
+    text = page(name)
+    shown = r"!\[[^\]]*\]\((\S+?)\)|\{(?:image|figure)\}\s*(\S+)|src=[\"']([^\"']+)"
+    for found in re.findall(shown, text):
+        source = "".join(found)
+        assert "://" not in source and (maker.BOOK / source).exists(), source
+
+
+def test_the_style_sheet_and_its_files_are_the_books_own():
+    text = (maker.BOOK / "_assets" / "custom.css").read_text("utf8")
+    assert "@import" not in text
+    assert not re.findall(r"url\(\s*[\"']?(?:https?:)?//", text)
+
+
+def test_pages_are_mended():
+    """Against the HTML that the theme and its extensions write."""
+    remote = (
+        f'<a href="x"><img alt="Open in Colab" src="{mend_pages.REMOTE_BADGE}" /></a>'
+    )
+    summary = '<summary aria-label="Toggle hidden content">\n<p>Show</p></summary>'
+    entry = '<div role="list"><div class="citation" id="id1" role="doc-biblioentry">'
+    body = mend_pages.mended(remote + summary + entry, "_static/colab-badge.svg")
+    assert "https://" not in body and 'src="_static/colab-badge.svg"' in body
+    assert "<summary>\n<p>Show</p></summary>" in body
+    assert 'id="id1" role="listitem">' in body
+    badge = (maker.BOOK / "_assets" / "colab-badge.svg").read_text("utf8")
+    assert 'width="117" height="20"' in badge and 'width="117" height="20"' in body
+
+
+def test_the_badge_that_is_mended_is_the_one_that_chapters_have():
+    assert f"({mend_pages.REMOTE_BADGE})" in maker.colab_badge("x")
+
+
+def test_the_opening_page_shows_a_message_as_it_is():
+    with pytest.raises(NotRightYet) as caught:
+        check("kl", EXERCISES["kl"].misconceptions["sign"][0])
+    assert str(caught.value) in page("index")
+
+
+# The page for teachers -------------------------------------------------------------
+
+
+def test_the_page_for_teachers_lists_every_exercise_with_its_minutes():
+    row = r"^\| (\d) \| `(\w+)` \| (\d+) \| (.+) \|$"
+    listed = re.findall(row, page("teaching"), flags=re.M)
+    wanted = [
+        (str(e.chapter), e.name, str(e.minutes), e.title) for e in EXERCISES.values()
+    ]
+    assert listed == wanted
+    (hours,) = re.findall(r"about (\d+) hours", page("teaching"))
+    assert int(hours) == round(sum(e.minutes for e in EXERCISES.values()) / 60)
+
+
+def test_the_plans_add_up_and_name_exercises_of_their_chapters():
+    short, long = page("teaching").split("## Six hours")
+    times = re.findall(r"^\| (\d+)–(\d+) \|", short, flags=re.M)
+    assert [end for _, end in times[:-1]] == [start for start, _ in times[1:]]
+    assert (times[0][0], times[-1][1]) == ("0", "90")
+    blocks = re.findall(r"^\| (\d) \| (\d+) \|(.*)\|$", long, flags=re.M)
+    blocks = [one for one in blocks if "`" not in one[2].split("|")[0]][:5]
+    assert sum(int(minutes) for _, minutes, _ in blocks) == 360
+    for chapter, _, text in blocks[:4]:
+        names = re.findall(r"`(\w+)`", text)
+        assert names and {EXERCISES[name].chapter for name in names} == {int(chapter)}
+    for name in re.findall(r"`(\w+)`", short.split("## Ninety minutes")[1]):
+        assert EXERCISES[name].chapter == 3
+
+
+def test_the_marks_of_a_class_are_added_up_as_the_page_says(tmp_path):
+    """The page's own program, on the files of two students."""
+    programs = re.findall(r"```python\n(.*?)```", page("teaching"), flags=re.S)
+    (program,) = (one for one in programs if "most_common" in one)
+    (tmp_path / "marks").mkdir()
+    kl = {"name": "kl", "minutes": EXERCISES["kl"].minutes, "misconceptions": ["sign"]}
+    for student, status in {"ada": "right", "max": "wrong"}.items():
+        marks = {"right": 0, "of": 1, "exercises": [kl | {"status": status}]}
+        (tmp_path / "marks" / f"{student}.json").write_text(json.dumps(marks))
+    done = subprocess.run(
+        [sys.executable, "-c", program],
+        cwd=tmp_path,
+        check=True,
+        capture_output=True,
+        text=True,
+    )
+    ada, max_, mistake = done.stdout.splitlines()
+    assert ada.split() == ["ada", "1", "right,", "worth", str(kl["minutes"]), "minutes"]
+    assert max_.split()[:3] == ["max", "0", "right,"]
+    assert mistake.split(None, 2) == ["2", "×", "kl: sign"]
 
 
 # Numbers in prose ------------------------------------------------------------------
@@ -331,6 +477,36 @@ def test_a_notebook_too_large_is_refused(small_book):
     with pytest.raises(maker.ChapterError, match="MB are allowed"):
         maker.write(notebook, maker.notebook_path("01_small"))
     assert maker.notebook_path("01_small").read_bytes() == before
+
+
+def png(side):
+    """A picture of noise, as a notebook stores it."""
+    import numpy as np
+    from PIL import Image
+
+    noise = np.random.default_rng(0).integers(0, 256, (side, side, 3), "uint8")
+    file = io.BytesIO()
+    Image.fromarray(noise).save(file, "PNG")
+    return base64.b64encode(file.getvalue()).decode()
+
+
+def with_picture(book, side):
+    notebook = store(book, SOURCE)
+    data = {"image/png": png(side)}
+    output = nbformat.v4.new_output("display_data", data=data)
+    notebook.cells[2].outputs = [output]
+    maker.write(notebook, maker.notebook_path("01_small"))
+    stored = nbformat.read(maker.notebook_path("01_small"), as_version=4)
+    return data["image/png"], stored.cells[2].outputs[0].data["image/png"]
+
+
+def test_a_picture_too_large_is_stored_in_fewer_colours(small_book):
+    small, stored = with_picture(small_book, 100)
+    assert stored.strip() == small
+    large, stored = with_picture(small_book, 300)
+    assert len(stored) * 3 // 4 <= maker.MAX_IMAGE_BYTES < len(large) * 3 // 4
+    with pytest.raises(maker.ChapterError, match="the picture of cell 3 takes"):
+        with_picture(small_book, 600)
 
 
 def test_a_failing_cell_is_shown_and_leaves_the_notebook(small_book, capsys):

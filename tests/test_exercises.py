@@ -302,6 +302,28 @@ def test_progress_of_one_chapter():
         progress(9)
 
 
+def test_progress_writes_the_marks_of_a_chapter_for_a_teacher(tmp_path):
+    hint("kl")
+    check("kl", EXERCISES["kl"].reference)
+    path = tmp_path / "marks.json"
+    board = progress(2, save=path)
+    marks = json.loads(path.read_text("utf8"))
+    assert marks == json.loads(json.dumps(board.to_dict()))
+    (row,) = (row for row in marks["exercises"] if row["name"] == "kl")
+    assert row == {
+        "name": "kl",
+        "chapter": 2,
+        "title": EXERCISES["kl"].title,
+        "minutes": EXERCISES["kl"].minutes,
+        "status": "right",
+        "attempts": 1,
+        "hints": 1,
+        "misconceptions": [],
+    }
+    with pytest.raises(ValueError, match=r"is no folder; make it, or name another"):
+        progress(save=tmp_path / "missing" / "marks.json")
+
+
 def test_progress_is_kept_in_a_file_if_one_is_named(tmp_path, monkeypatch):
     path = tmp_path / "new folder" / "progress.json"
     monkeypatch.setenv("LDM_TUTORIAL_PROGRESS", str(path))

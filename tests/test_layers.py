@@ -30,8 +30,17 @@ LAYERS = (
         "diffusion",
         "samplers",
     ),
-    ("codec", "pipeline", "training", "metrics", "distances", "latents", "efficiency"),
-    ("recipes", "evaluation", "benchmark", "studies", "cli"),
+    (
+        "codec",
+        "pipeline",
+        "training",
+        "metrics",
+        "distances",
+        "rerender",
+        "latents",
+        "efficiency",
+    ),
+    ("recipes", "factor_report", "evaluation", "benchmark", "studies", "cli"),
 )
 LAYER = {module: layer for layer, modules in enumerate(LAYERS) for module in modules}
 
