@@ -31,6 +31,7 @@ from ldm_tutorial.storage import (
 )
 from ldm_tutorial.training import Log, is_main_process, tensorboard
 
+REAL = "real"  # stands for a model whose samples are held-out images
 PICTURES = (".png", ".jpg", ".jpeg", ".webp")
 
 
@@ -204,7 +205,8 @@ def evaluate_options(parser: ArgumentParser) -> None:
     parser.add_argument(
         "--model",
         default="ldm-f8",
-        help="folder of a diffusion model or of an autoencoder, or a shipped name",
+        help="folder of a diffusion model or of an autoencoder, a shipped name, or "
+        "real: held-out images in place of samples, for the floors",
     )
     parser.add_argument(
         "--data", type=str, help="data set or folder; by default what it was trained on"
@@ -400,7 +402,9 @@ def train_ldm(options: Namespace) -> None:
     if is_main_process():
         report = recipes.record(recipe, model.unet, log)
         if recipe.train.steps > 100:
-            report |= {"samples": evaluation.evaluate_samples(model, recipe)}
+            n = 2000 if recipe.train.steps > 1000 else 512
+            quality = evaluation.evaluate_samples(model, recipe, n, factors=n > 512)
+            report |= {"samples": quality}
         finish(options, model, report)
 
 
@@ -483,35 +487,50 @@ def write_grid(x: Tensor, out: Path) -> None:
 def evaluate(options: Namespace) -> None:
     check_number(options.n, 2, "images")
     check_seed(options.seed)
-    is_codec = kind_of(options.model) == "LatentCodec"
-    model = read_model(LatentCodec if is_codec else LatentDiffusion, options.model)
-    codec = model if is_codec else model.codec
-    where = data_for(options, getattr(model, "image_size", None))
-    report: dict[str, Any] = {"model": options.model, "data": where.data}
-    report["size"] = where.size
-    samples = {}
-    if not is_codec:
-        samples = evaluation.evaluate_samples(
-            model,
-            where,
-            options.n,
-            options.steps,
-            options.guidance_scale,
-            options.seed,
-            options.features,
-        )
-    report["reconstruction"] = evaluation.evaluate_codec(
-        codec, where, options.n, options.features
+    where, parts = (
+        judge_model(options) if options.model != REAL else judge_real(options)
     )
-    if samples:
-        report["samples"] = samples
+    report = {"model": options.model, "data": where.data, "size": where.size} | parts
     if options.json:
         print(json.dumps(report, indent=2))
         return
     print(" " * 37 + "".join(f"{name:>12}" for name in ("", "95 %", "real", "codec")))
-    for part in ("reconstruction", "samples"):
-        for row in table(report.get(part, {})):
+    for part, figures in parts.items():
+        for row in table(figures):
             print(f"{part:15}{row}")
+
+
+def judge_model(options: Namespace) -> tuple[recipes.DataConfig, dict[str, Any]]:
+    """What to judge a model by, and what came out."""
+    is_codec = kind_of(options.model) == "LatentCodec"
+    model = read_model(LatentCodec if is_codec else LatentDiffusion, options.model)
+    codec = model if is_codec else model.codec
+    where = data_for(options, getattr(model, "image_size", None))
+    report = {}
+    if not is_codec:
+        report["samples"] = evaluation.evaluate_samples(
+            model,
+            where,
+            options.n,
+            seed=options.seed,
+            features=options.features,
+            factors=True,
+            **sampling(options),
+        )
+    report["reconstruction"] = evaluation.evaluate_codec(
+        codec, where, options.n, options.features
+    )
+    return where, report
+
+
+def judge_real(options: Namespace) -> tuple[recipes.DataConfig, dict[str, Any]]:
+    """Real images in place of samples: what a perfect model would get."""
+    where = recipes.DataConfig(
+        options.data or "landscapes", options.size or 64, download=options.download
+    )
+    x, y = recipes.whole(where.load("validation", options.n), options.n)
+    figures = evaluation.judge_samples(x, y, where, options.features, factors=True)
+    return where, {"samples": {"n": len(x)} | figures}
 
 
 BESIDE = ("_ci95", "_real", "_codec")  # what is printed beside a figure
@@ -526,6 +545,8 @@ def table(figures: dict[str, Any]) -> Iterator[str]:
             for kind, numbers in value.items():
                 flat = {f"{kind} {what}": v for what, v in numbers.items()}
                 yield from table(flat)
+        elif name == "factors":
+            yield from table(value)
         elif not name.endswith(BESIDE):
             width, *floors = [figures.get(name + ending) for ending in BESIDE]
             cells = [value, None if width is None else f"± {width:.2g}", *floors]

@@ -2,6 +2,7 @@
 where sets of images are compared, the floor that real images get."""
 
 from collections.abc import Callable
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,8 @@ from ldm_tutorial.distances import (
     jackknife,
     precision_recall,
 )
+from ldm_tutorial.factor_report import factor_report
+from ldm_tutorial.gaussian import Generators, generators
 from ldm_tutorial.landscapes import BIOMES, Landscapes, detail_masks
 from ldm_tutorial.metrics import (
     ClassJudge,
@@ -226,8 +229,7 @@ def feature_function(name: str) -> FeatureFunction:
         return lambda x: thumbnails(x).cpu()
     device = best_device()
     if name == JUDGE:
-        judge = SceneNet.load(JUDGE).to(device)
-        return lambda x: judge.features(x.to(device)).cpu()
+        return lambda x: load_judge().features(x.to(device)).cpu()
     if name == "inception":
         inception = load_inception().to(device)
         return lambda x: inception(to_bytes(x).to(device))[0].cpu()
@@ -271,63 +273,112 @@ def evaluate_samples(
     guidance_scale: float = 1.0,
     seed: int = 0,
     features: str | None = None,
+    factors: bool = False,
+    **options: Any,
 ) -> dict[str, Any]:
     """Quality of ``n`` samples, beside the numbers that real images get.
 
-    frechet, precision, recall and their intervals as in ``set_quality``: samples
-    against real test images. NAME_real: other real images against these, the floor;
-    NAME_codec: the same other images after the codec, which is what a perfect diffusion
-    model could reach with it. The samples have the classes of those other images, so
-    that all sets mix the classes alike. class_agreement: share of the samples that a
-    classifier finds in the class asked for (the evaluation network where its features
-    are used, else ``ClassJudge``), beside its accuracy on real images.
+    The samples have the classes of held-out images, so that all sets mix the classes
+    alike; sample i of a seed is the same for every ``n``. See ``judge_samples``.
 
     Args:
         features: as in ``evaluate_codec``.
+        factors: add the factor report, if the data are landscapes of 64 pixels and the
+            model has their classes. It takes a minute or two.
+        options: of ``LatentDiffusion.sample``, such as ``sampler``.
+    """
+    _, y = whole(data.load("validation", n), n)
+    same_classes = tuple(data.load("train", 1).classes) == model.classes
+    y = y if same_classes and len(y) == n else each_class(model, n)
+    samples = draw(model, y, steps, guidance_scale, generators(seed, n), **options)
+    generator = torch.Generator(model.device).manual_seed(seed)
+    asked = y if same_classes and len(model.classes) > 1 else None
+    settings = {"steps": steps, "guidance_scale": guidance_scale} | options
+    return (
+        {"n": n}
+        | settings
+        | judge_samples(
+            samples,
+            asked,
+            data,
+            features,
+            lambda x: decoded(model.codec, x, generator),
+            factors,
+        )
+    )
+
+
+@torch.no_grad()
+def judge_samples(
+    samples: Tensor,
+    y: Tensor | None,
+    data: DataConfig,
+    features: str | None = None,
+    codec: Callable[[Tensor], Tensor] | None = None,
+    factors: bool = False,
+) -> dict[str, Any]:
+    """Quality of any images in place of samples; real ones get the floors.
+
+    frechet, precision, recall and their intervals as in ``set_quality``: samples
+    against real test images. NAME_real: validation images against these, the floor;
+    NAME_codec: the same validation images after the codec, which is what a perfect
+    diffusion model could reach with it. class_agreement: share of the samples that a
+    classifier finds in the class asked for (the evaluation network where its features
+    are used, else ``ClassJudge``), beside its accuracy on real images. factors: see
+    ``factor_report``.
+
+    Args:
+        samples: (n, 3, H, W) in [-1, 1].
+        y: the classes (n,) asked for, or None: nothing is said of classes and factors.
+        features: as in ``evaluate_codec``.
+        codec: what makes reconstructions of images, (B, 3, H, W) to the same.
+        factors: add the factor report where the data are landscapes of 64 pixels.
 
     What cannot be measured is left out: distances with a single real image, agreement
     where the data have other classes.
     """
-    generator = torch.Generator(model.device).manual_seed(seed)
-    name = features or features_for(data)
+    n, name = len(samples), features or features_for(data)
     embed = feature_function(name)
     real_x, _ = whole(data.load("test", n), n)
     other_x, other_y = whole(data.load("validation", n), n)
-    known = data.load("train", 2000)
-    same_classes = tuple(known.classes) == model.classes
-    y = other_y if same_classes and len(other_y) == n else each_class(model, n)
-    samples = draw(model, y, steps, guidance_scale, generator)
-    report: dict[str, Any] = {"n": n, "steps": steps, "guidance_scale": guidance_scale}
-    sets = samples, real_x, other_x, decoded(model.codec, other_x, generator)
-    fake, real, other, coded = (in_batches(embed, x) for x in sets)
+    fake, real, other = (in_batches(embed, x) for x in (samples, real_x, other_x))
+    report: dict[str, Any] = {}
     if quality := compare(fake, real, other):
         report |= {"features": name} | quality
-        floor = figures(coded[: quality["n_fake"]], real)
-        report |= {f"{k}_codec": v for k, v in floor.items()}
-    if len(model.classes) > 1 and same_classes:
-        classify = classifier(name, known)
-        right = classify(samples) == y
-        report["class_agreement"] = share(right)
-        if n > 1:
-            report["class_agreement_ci95"] = interval(right.float())
-        report["class_accuracy_real"] = share(classify(other_x) == other_y)
+        if codec is not None:
+            coded = in_batches(embed, codec(other_x))
+            floor = figures(coded[: quality["n_fake"]], real)
+            report |= {f"{k}_codec": v for k, v in floor.items()}
+    if y is None:
+        return report
+    known = data.load("train", 2000)
+    if name == JUDGE and isinstance(known, Landscapes):
+        said, said_other = (judged_classes(f) for f in (fake, other))
+    else:
+        classify = ClassJudge.fit(*whole(known, 2000))
+        said, said_other = classify(samples), classify(other_x)
+    report["class_agreement"] = share(said == y)
+    if n > 1:
+        report["class_agreement_ci95"] = interval((said == y).float())
+    report["class_accuracy_real"] = share(said_other == other_y)
+    if factors and features_for(data) == JUDGE:
+        sets = data.load("train"), data.load("validation")
+        known = min(10_000, 20 * n)  # a few samples are not worth reading them all
+        report["factors"] = factor_report(samples, y, *sets, load_judge(), codec, known)
     return report
 
 
-def classifier(
-    features: str, known: torch.utils.data.Dataset
-) -> Callable[[Tensor], Tensor]:
-    """What tells the classes of images (n, 3, H, W) like those of a data set, (n,)."""
-    if features != JUDGE or not isinstance(known, Landscapes):
-        return ClassJudge.fit(*whole(known, 2000))
-    device = best_device()
-    judge = SceneNet.load(JUDGE).to(device)
+def judged_classes(features: Tensor) -> Tensor:
+    """Classes (n,) of landscapes by their features (n, d) in the evaluation network."""
+    judge = load_judge()
+    said = judge.name(features.to(judge.spread.device) * judge.spread)
+    return (len(BIOMES) * said["time"].argmax(1) + said["biome"].argmax(1)).cpu()
 
-    def label(x: Tensor) -> Tensor:
-        said = judge(x.to(device))
-        return (len(BIOMES) * said["time"].argmax(1) + said["biome"].argmax(1)).cpu()
 
-    return lambda x: in_batches(label, x)
+@cache
+def load_judge() -> SceneNet:
+    """The network that is kept for evaluation."""
+    return SceneNet.load(JUDGE).to(best_device())
 
 
 def each_class(model: LatentDiffusion, n: int) -> Tensor:
@@ -340,19 +391,23 @@ def draw(
     y: Tensor,
     steps: int,
     guidance_scale: float,
-    generator: torch.Generator,
+    generator: Generators,
+    **options: Any,
 ) -> Tensor:
-    """Samples (n, 3, H, W) of the classes ``y`` (n,), on the CPU."""
-    samples = [
-        model.sample(
-            len(part),
-            y=part if model.classes else None,
+    """Samples (n, 3, H, W) of the classes ``y`` (n,), on the CPU; ``options`` as of
+    ``LatentDiffusion.sample``, ``generator`` too: one, or one for each sample."""
+    samples = []
+    for rows in torch.arange(len(y)).split(128):
+        one = isinstance(generator, torch.Generator)
+        part = model.sample(
+            len(rows),
+            y=y[rows] if model.classes else None,
             steps=steps,
             guidance_scale=guidance_scale,
-            generator=generator,
-        ).cpu()
-        for part in y.split(128)
-    ]
+            generator=generator if one else generator[rows[0] : rows[-1] + 1],
+            **options,
+        )
+        samples.append(part.cpu())
     return torch.cat(samples)
 
 

@@ -137,7 +137,11 @@ class SceneNet(nn.Module):
     def forward(self, x: Tensor) -> dict[str, Tensor]:
         """Logits (B, n) for each of CHOICES, and each of NUMBERS (B,) as it is in
         `Factors`; numbers about a house that is not there mean nothing."""
-        h = F.silu(self.vector(self.maps(x)[-1]))
+        return self.name(self.vector(self.maps(x)[-1]))
+
+    def name(self, vector: Tensor) -> dict[str, Tensor]:
+        """The same from the vectors (B, features) of images."""
+        h = F.silu(vector)
         said = {name: head(h) for name, head in self.names.items()}
         units = self.numbers(h).unbind(1)
         for (name, (low, high)), unit in zip(NUMBERS.items(), units, strict=True):

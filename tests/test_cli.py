@@ -130,7 +130,8 @@ def test_evaluate_prints_json_for_model_and_autoencoder(trained, run):
     assert (status, err) == (0, "")
     assert report["data"] == "landscapes" and report["size"] == 64
     assert report["samples"].keys() == {
-        *("n", "steps", "guidance_scale", "features", "n_fake", "n_real"),
+        *("n", "steps", "sampler", "eta", "guidance_scale", "guidance_rescale"),
+        *("features", "n_fake", "n_real", "factors"),
         *("class_agreement", "class_agreement_ci95", "class_accuracy_real"),
         *("frechet", "frechet_codec", "frechet_real"),
         *("precision", "precision_codec", "precision_real"),
@@ -618,3 +619,15 @@ def test_as_a_module_it_imports_no_heavy_package(tmp_path):
 def test_the_names_of_classes_are_those_of_the_data(trained):
     config = json.loads((trained / "ldm" / "config.json").read_text())
     assert config["classes"] == CLASS_NAMES
+
+
+def test_real_images_in_place_of_samples_get_the_floors(run):
+    status, out, err = run("evaluate", "--model", "real", "-n", 40, "--json")
+    assert (status, err) == (0, "")
+    report = json.loads(out)
+    samples = report["samples"]
+    assert samples["frechet"] == samples["frechet_real"]
+    assert samples["class_agreement"] == samples["class_accuracy_real"] > 0.9
+    factors = samples["factors"]
+    assert factors["agreement_class"] == factors["agreement_class_real"]
+    assert factors["forbidden_any"] <= 0.05 and factors["judge_time"] > 0.9

@@ -13,6 +13,7 @@ from tiny_recipes import LDM, TRAIN, VAE
 from torch.testing import assert_close
 
 from ldm_tutorial import PixelCodec, evaluation, recipes
+from ldm_tutorial.gaussian import generators
 from ldm_tutorial.landscapes import CLASS_NAMES
 from ldm_tutorial.metrics import psnr, thumbnails
 from ldm_tutorial.perceptual import FeatureDistance, trunk_file
@@ -100,11 +101,9 @@ def test_unknown_features_are_refused():
 def test_the_judge_sees_the_classes_of_real_landscapes():
     data = recipes.DataConfig().load("test")
     x, y = recipes.whole(data, 64)
-    features = evaluation.feature_function("scenenet-judge")(x[:2])
-    assert features.shape == (2, 64) and not features.requires_grad
-    with torch.no_grad():
-        right = evaluation.classifier("scenenet-judge", data)(x) == y
-    assert evaluation.share(right) > 0.95
+    features = evaluation.feature_function("scenenet-judge")(x)
+    assert features.shape == (64, 64) and not features.requires_grad
+    assert evaluation.share(evaluation.judged_classes(features) == y) > 0.95
 
 
 class FeatureExtractorInceptionV3(torch.nn.Module):
@@ -264,6 +263,45 @@ def test_samples_that_are_real_get_the_numbers_of_real_images():
         assert report[f"{name}_ci95"] > 0
     assert report["features"] == "thumbnails" and report["n_fake"] == 160
     assert report["frechet"] < 2 * report["frechet_real"]
+
+
+def test_real_images_in_place_of_samples_get_the_floors():
+    x, y = recipes.whole(VAE.load("validation", 60), 60)
+    report = evaluation.judge_samples(x, y, VAE, codec=lambda x: x)
+    for name in ("frechet", "precision", "recall"):
+        assert report[name] == report[f"{name}_real"] == report[f"{name}_codec"]
+    assert report["class_agreement"] == report["class_accuracy_real"] > 0.95
+    blind = evaluation.judge_samples(x, None, VAE)
+    assert blind.keys() < report.keys() and "class_agreement" not in blind
+    assert "frechet_codec" not in blind
+
+
+def test_the_factor_report_is_made_of_landscapes_and_on_request(monkeypatch):
+    asked = []
+
+    def report(samples, y, train, held_out, judge, codec):
+        asked.append((len(samples), y, train.split, held_out.split, codec))
+        return {"tv_house": 0.5}
+
+    monkeypatch.setattr(evaluation, "factor_report", report)
+    data = recipes.DataConfig()
+    x, y = recipes.whole(data.load("test", 4), 4)
+    found = evaluation.judge_samples(x, y, data, factors=True)
+    assert found["factors"] == {"tv_house": 0.5} and found["class_agreement"] == 1
+    assert asked == [(4, y, "train", "validation", None)]
+    evaluation.judge_samples(x, y, data)
+    evaluation.judge_samples(x, None, data, factors=True)
+    evaluation.judge_samples(x[..., :16, :16], y, VAE, factors=True)
+    assert len(asked) == 1
+
+
+def test_a_sample_of_a_seed_is_the_same_however_many_are_drawn(codec):
+    model = recipes.build_ldm(LDM, codec, tuple(CLASS_NAMES))
+    y = torch.arange(130) % 16
+    many = evaluation.draw(model, y, 1, 1.0, generators(0, 130), eta=1.0)
+    assert many.shape == (130, 3, 16, 16)
+    few = evaluation.draw(model, y[129:], 1, 1.0, generators(0, 1, 129), eta=1.0)
+    assert_close(many[129:], few, atol=1e-4, rtol=0)
 
 
 def test_agreement_is_left_out_where_the_data_have_other_classes(folder):
