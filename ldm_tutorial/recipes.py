@@ -711,6 +711,12 @@ VAE_PRESETS["perceptual"] = VAERecipe(
     ),
     train=TrainConfig(steps=1000, batch_size=32, learning_rate=1e-3, precision="bf16"),
 )
+# Latents stay what they are, so a diffusion model need not be trained anew.
+VAE_PRESETS["decoder"] = replace(
+    VAE_PRESETS["perceptual"],
+    freeze_encoder=True,
+    loss=VAELossConfig(perceptual="scenenet", contrast_weight=1.0),
+)
 
 SCENE_PRESETS = {
     "smoke": SceneRecipe(length=256, net=SceneNetConfig(features=16), train=SMOKE),
