@@ -106,6 +106,8 @@ class LDMRecipe(DataConfig):
     Attributes:
         init: a trained model of the same shape whose UNet to start from, as a folder or
             by its shipped name; null for random weights.
+        decoder: an autoencoder with the same encoder whose decoder the finished model
+            gets, as a folder or by its shipped name; null for that of the codec.
         prediction_type: what the UNet predicts.
         min_snr_gamma: bound on the weight of easy times in the loss (5 is usual); null
             weighs all alike.
@@ -118,6 +120,7 @@ class LDMRecipe(DataConfig):
     """
 
     init: str | None = None
+    decoder: str | None = None
     unet: UNetConfig = field(default_factory=UNetConfig)
     schedule: ScheduleConfig = field(default_factory=ScheduleConfig)
     prediction_type: PredictionType = "eps"
@@ -358,6 +361,7 @@ def train_ldm(
     model = build_ldm(recipe, codec, tuple(dataset.classes)).to(best_device())
     if recipe.init:
         start_unet(recipe, model)
+    finished = other_decoder(recipe.decoder, codec) if recipe.decoder else None
     if out:
         check_folder(Path(out), described)
     module: nn.Module = model
@@ -378,6 +382,8 @@ def train_ldm(
     model.eval()
     if not frozen:
         finish_codec(codec, recipe.autoencoder, images(dataset, 2048))
+    if finished:
+        model.codec = finished.to(best_device())
     if out and is_main_process():
         model.save(out)
     return model, log
@@ -403,6 +409,26 @@ def start_unet(recipe: LDMRecipe, model: LatentDiffusion) -> None:
                 "the same, or another model"
             )
     model.unet.load_state_dict(start.unet.state_dict())
+
+
+def other_decoder(name: str, codec: Codec) -> LatentCodec:
+    """The autoencoder ``name``, if it decodes the latents of ``codec``.
+
+    Raises:
+        ValueError: if its encoder is another one.
+    """
+    found = LatentCodec.load(name)
+    encoders = [c.vae.encoder.state_dict() for c in (found, codec) if hasattr(c, "vae")]
+    same = len(encoders) == 2 and encoders[0].keys() == encoders[1].keys()
+    if not same or any(  # weights on disk may be rounded
+        not torch.allclose(encoders[0][k], encoders[1][k].cpu(), rtol=2e-3, atol=1e-3)
+        for k in encoders[0]
+    ):
+        raise ValueError(
+            f"decoder={name} has another encoder than the autoencoder that the model "
+            "is trained on; train it with init and freeze_encoder"
+        )
+    return found
 
 
 def finish_codec(codec: LatentCodec, kind: str, batches: list[Tensor]) -> None:
@@ -573,6 +599,11 @@ def check_training(recipe: LDMRecipe, codec: Codec) -> None:
         raise ValueError(
             f"autoencoder={recipe.autoencoder!r} was asked of a pixel model, which has "
             "none; give an autoencoder (--vae), or leave it at 'frozen'"
+        )
+    if recipe.autoencoder != "frozen" and recipe.decoder:
+        raise ValueError(
+            f"decoder={recipe.decoder} was asked of an autoencoder that is trained "
+            "along; leave it out, or leave autoencoder at 'frozen'"
         )
     if recipe.autoencoder != "frozen" and recipe.loss.adversarial_weight:
         raise ValueError(
@@ -770,6 +801,7 @@ LDM_PRESETS = {
 LDM_PRESETS["reference"] = replace(
     LDM_PRESETS["reference-start"],
     init="runs/ldm-f8-start",
+    decoder="runs/vae-f8-decoder",
     length=60_000,
     train=TrainConfig(
         steps=4200, batch_size=64, learning_rate=7e-4, precision="bf16", seed=1
@@ -779,6 +811,8 @@ LDM_PRESETS["reference"] = replace(
 # A pixel model sees images as patches of 4 x 4 pixels: attention between all pixels of
 # an image would take hours.
 PIXEL_PRESETS = {
-    name: replace(recipe, init=None, unet=replace(recipe.unet, patch_size=4))
+    name: replace(
+        recipe, init=None, decoder=None, unet=replace(recipe.unet, patch_size=4)
+    )
     for name, recipe in LDM_PRESETS.items()
 }

@@ -392,3 +392,45 @@ def test_an_adversarial_loss_needs_its_own_training(vae):
     loss = VAELossConfig(adversarial_weight=0.5)
     with pytest.raises(ValueError, match="has no discriminator: leave it at 0"):
         recipes.train_ldm(replace(LDM, autoencoder="detached", loss=loss), vae[0])
+
+
+# --- going on from a model ------------------------------------------------------------
+
+
+def test_a_model_goes_on_from_another(vae, ldm):
+    frozen = replace(LDM, init=str(ldm[2]), train=replace(TRAIN, learning_rate=1e-12))
+    model, _ = recipes.train_ldm(frozen, vae[0])
+    for one, two in zip(model.unet.parameters(), ldm[0].unet.parameters(), strict=True):
+        assert_close(one, two, atol=1e-6, rtol=1e-5)
+
+
+@pytest.mark.parametrize(
+    "change, message",
+    [
+        ({"prediction_type": "v"}, "prediction_type eps, and v was asked for"),
+        ({"unet": UNetConfig(channels=(64,))}, "has unet"),
+    ],
+)
+def test_it_must_have_learned_the_same(vae, ldm, change, message):
+    with pytest.raises(ValueError, match=message):
+        recipes.train_ldm(replace(LDM, init=str(ldm[2]), **change), vae[0])
+
+
+def test_the_finished_model_may_have_a_decoder_of_its_own(vae, tmp_path):
+    tuned = replace(VAE, init=str(vae[2]), freeze_encoder=True)
+    recipes.train_vae(tuned, tmp_path / "tuned")
+    recipe = replace(LDM, decoder=str(tmp_path / "tuned"))
+    model, _ = recipes.train_ldm(recipe, vae[0], tmp_path / "ldm")
+    plain, _ = recipes.train_ldm(LDM, vae[0])
+    assert equal(model.unet, plain.unet)
+    assert equal(model.codec.vae.encoder, plain.codec.vae.encoder)
+    assert not equal(model.codec.vae.decoder, plain.codec.vae.decoder)
+    assert equal(LatentDiffusion.load(tmp_path / "ldm"), model)
+
+
+def test_a_decoder_of_other_latents_is_refused(vae, tmp_path):
+    recipes.train_vae(replace(VAE, train=replace(TRAIN, seed=1)), tmp_path / "other")
+    with pytest.raises(ValueError, match="another encoder than the autoencoder that"):
+        recipes.train_ldm(replace(LDM, decoder=str(tmp_path / "other")), vae[0])
+    with pytest.raises(ValueError, match="another encoder"):
+        recipes.train_ldm(replace(LDM, decoder=str(tmp_path / "other")))

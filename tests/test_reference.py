@@ -100,11 +100,15 @@ def test_records_agree_with_the_recipe_and_the_weights(name, ldm):
         assert ldm.classes == tuple(CLASS_NAMES) and ldm.image_size == recipe.size
 
 
-def test_the_model_carries_the_shipped_autoencoder(codec, ldm):
+def test_the_model_carries_the_shipped_encoder(codec, ldm):
+    """Its decoder is another one, trained on the same latents."""
     mine, its = codec.state_dict(), ldm.codec.state_dict()
     assert mine.keys() == its.keys()
     for name, tensor in mine.items():  # each was rounded to float16 on its own
-        assert_close(its[name], tensor, atol=1e-3, rtol=2e-3)
+        if not name.startswith("vae.decoder"):
+            assert_close(its[name], tensor, atol=1e-3, rtol=2e-3)
+    name = "vae.decoder.stem.weight"
+    assert not torch.allclose(its[name], mine[name], atol=1e-3)
 
 
 def test_the_command_line_takes_shipped_names(tmp_path, monkeypatch, capsys):
