@@ -19,7 +19,7 @@ unexport PYTHONPATH PYTHONHOME
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help book test notebooks lint format lock clean
+.PHONY: help book test notebooks colab pages lint format lock clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' Makefile
@@ -35,6 +35,16 @@ test: $(READY) ## run the unit tests and every notebook
 # CHAPTERS limits the work: make notebooks CHAPTERS=01_vae; PROSE=1 executes nothing
 notebooks: $(READY) ## regenerate and execute the notebooks from book/src
 	@$(BIN)/python book/make_notebooks.py $(if $(PROSE),--prose) $(CHAPTERS)
+
+# ARGS="-k starts" stops after the set-up, "-k 02_kl" takes one chapter
+colab: $(READY) ## rehearse every chapter as Colab opens it, which takes minutes
+	@$(UV) pip install --quiet --target _build/colab \
+	    ipython==7.34.0 ipywidgets==7.7.1 "notebook<7"
+	@$(BIN)/python -m pytest -s -m slow tests/test_colab.py $(ARGS)
+
+pages: book ## look at the built book in Chromium (needs node, npm and chromium)
+	@npm install --silent --no-save --prefix _build/browser playwright-core axe-core
+	@$(BIN)/python -m pytest -m slow tests/test_pages.py $(ARGS)
 
 lint: $(READY) ## check style and formatting, chapters included
 	@$(BIN)/ruff check .

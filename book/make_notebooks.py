@@ -12,7 +12,9 @@ repository's address, `[project.urls] Repository` in pyproject.toml;
 """
 
 import argparse
+import base64
 import hashlib
+import io
 import os
 import re
 import sys
@@ -28,6 +30,7 @@ from nbclient.exceptions import CellExecutionError
 BOOK = Path(__file__).resolve().parent
 ROOT = BOOK.parent
 MAX_BYTES = 2_000_000
+MAX_IMAGE_BYTES = 150_000
 WIDGET = "application/vnd.jupyter.widget-view+json"
 NOTEBOOK_METADATA = {
     "accelerator": "GPU",  # Colab offers a GPU when it opens the notebook
@@ -172,8 +175,32 @@ def own_paths(text: str) -> list[str]:
     return found + sorted(set(re.findall(r"/ipykernel_\d+/", text)))
 
 
+def lighten(notebook) -> None:
+    """Reduce pictures that are too large to 256 colours: noise, for the most part,
+    which no format makes smaller and which looks the same in few colours."""
+    from PIL import Image
+
+    for number, cell in enumerate(notebook.cells, 1):
+        for output in cell.get("outputs", ()):
+            data = base64.b64decode(output.get("data", {}).get("image/png", ""))
+            if len(data) <= MAX_IMAGE_BYTES:
+                continue
+            reduced = io.BytesIO()
+            picture = Image.open(io.BytesIO(data)).convert("RGBA")
+            picture.quantize(256).save(reduced, "PNG", optimize=True)
+            size = len(reduced.getvalue())
+            if size > MAX_IMAGE_BYTES:
+                raise ChapterError(
+                    f"the picture of cell {number} takes {size / 1e3:.0f} kB in 256"
+                    f" colours and {MAX_IMAGE_BYTES / 1e3:.0f} kB are allowed;"
+                    " show less, or smaller"
+                )
+            output.data["image/png"] = base64.b64encode(reduced.getvalue()).decode()
+
+
 def write(notebook, path: Path) -> int:
     """Store the notebook in one step and return its size in bytes."""
+    lighten(notebook)
     text = nbformat.writes(notebook, version=4).rstrip("\n") + "\n"
     size = len(text.encode())
     if size > MAX_BYTES:

@@ -24,6 +24,7 @@ const executablePath =
 
 // The theme declares this on every page; nothing depends on it.
 const HARMLESS = /THEBE_JS_URL.*has already been declared/;
+const PATIENCE = 180_000; // ms, for a machine that has other things to do
 const TYPES = {
   ".css": "text/css",
   ".html": "text/html; charset=utf-8",
@@ -71,7 +72,10 @@ function inside() {
   if (sources && !typeset) found.push("no formula is typeset");
   for (const wrong of document.querySelectorAll("mjx-merror, .math merror"))
     found.push(`formula: ${wrong.getAttribute("title") || wrong.textContent}`);
-  const raw = (article ? article.innerText : "").match(/\{\{\w+|\{term\}|\$\$|\\begin\{/);
+  const prose = document.createElement("div");
+  prose.innerHTML = article ? article.innerHTML : "";
+  prose.querySelectorAll("code, pre, script, .math").forEach((one) => one.remove());
+  const raw = prose.textContent.match(/\{\{\w+|\{term\}|\$\$|\\begin\{/);
   if (raw) found.push(`markup is shown: ${raw[0]}`);
   return found;
 }
@@ -129,6 +133,7 @@ async function look(browser, address, name, width, theme) {
     }).observe({ type: "layout-shift", buffered: true });
   }, theme);
   const page = await context.newPage();
+  page.setDefaultTimeout(PATIENCE);
   const problems = [];
   page.on("console", (message) => {
     if (message.type() === "error" && !HARMLESS.test(message.text()))

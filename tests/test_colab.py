@@ -4,7 +4,8 @@ The rehearsal makes an environment that holds what a Colab runtime has and this 
 needs: torch and the other declared dependencies, a kernel, and, from `make colab`, the
 IPython and ipywidgets of Colab. The package itself is not in it. The notebook's own
 first cell has to bring it, from a repository that stands in for the one on GitHub; no
-index is asked, and torch must stay as it was.
+index is asked, and torch must stay as it was. Without `make colab` it is rehearsed with
+the IPython and ipywidgets of the environment that runs the tests.
 
     make colab                            every chapter, from its first cell to its last
     make colab ARGS="-k starts"           only up to the first cell after the set-up
@@ -32,7 +33,7 @@ from packaging.utils import canonicalize_name
 PINS = maker.ROOT / "_build" / "colab"
 # What runs a notebook, what pip builds the package with, and what pip needs beside it.
 TOOLS = ("ipykernel", "hatchling", "setuptools")
-INSTALL_SECONDS = 60  # a few seconds, on a machine with nothing else to do
+INSTALL_SECONDS = 120  # a few, on a machine that has nothing else to do
 
 pytestmark = [
     pytest.mark.slow,
@@ -234,13 +235,17 @@ def judge(colab, notebook, took):
 
 
 def report(colab, name, took):
-    versions = "from importlib.metadata import version as v; print(json.dumps([v(n) for"
+    """Print what was rehearsed, on which versions."""
     names = ["IPython", "ipywidgets", "torch"]
-    found = colab.ask(f"{versions} n in {names}]))")
-    known = ", ".join(f"{n} {v}" for n, v in zip(names, found, strict=True))
-    first = min(took)
-    print(f"\n{name}: installed in {took[first]:.1f} s, ran in", end=" ")
-    print(f"{sum(took.values()):.0f} s; {known}")
+    code = f"from importlib.metadata import version as v; n = {names}; "
+    found = colab.ask(code + "print(json.dumps([v(one) for one in n]))")
+    versions = dict(zip(names, found, strict=True))
+    if PINS.is_dir():
+        assert versions["IPython"].startswith("7.")
+        assert versions["ipywidgets"].startswith("7.7.")
+    known = ", ".join(" ".join(pair) for pair in versions.items())
+    install, total = took[min(took)], sum(took.values())
+    print(f"\n{name}: installed in {install:.1f} s, ran in {total:.0f} s; {known}")
 
 
 @pytest.mark.parametrize("name", maker.sources())

@@ -124,16 +124,19 @@ def test_the_pictures_are_those_that_were_given():
 
 
 def test_one_channel_is_drawn_from_blue_to_red_and_enlarged():
-    z = torch.tensor([-3.0, 3.0, 0.0, 9.0]).view(1, 1, 2, 2)
     x = torch.zeros(1, 3, 16, 16)
-    pages = [{"image": x, "latent": z}, {"image": x, "latent": z}]
-    shown = pixels(Page(book(pages)).all("img")[0][0])[16 + 2 * EDGE :]
-    blue, red, zero, clipped = (
-        shown[r, c] for r, c in ((4, 4), (4, 12), (12, 4), (12, 12))
+    z = torch.tensor([[-3.0, 3.0, 0.0, 1.0], [-9.0, 9.0, 0.0, 2.0]]).view(2, 1, 1, 2, 2)
+    images = Page(book([{"image": x, "latent": one} for one in z])).all("img")
+    first, second = (
+        [pixels(a)[16 + 2 * EDGE :][r, c] for r in (4, 12) for c in (4, 12)]
+        for a, _ in images
     )
+    blue, red, zero, pale = first
     assert blue[2] > blue[0] + 0.2 and red[0] > red[2] + 0.2
     assert zero.min() > 0.9
-    torch.testing.assert_close(clipped, red, atol=0.05, rtol=0)
+    assert zero[2] > pale[2] > second[3][2] > red[2]  # 0, 1, 2, 3
+    for value, limit in zip(second[:2], first[:2], strict=True):
+        torch.testing.assert_close(value, limit, atol=0.05, rtol=0)
 
 
 def test_names_and_titles_are_text():
@@ -156,6 +159,12 @@ def test_texts_cannot_break_out_of_their_place():
 def test_it_is_the_same_each_time_and_needs_nothing_from_elsewhere():
     assert book() == book()
     assert not re.search(r"https?:|@import|url\(|<script|<link", book())
+
+
+def test_no_bare_bracket_hides_in_an_attribute():
+    """So that whoever looks for tags with a plain pattern finds them whole."""
+    tags = re.findall(r"<[^>]+>", re.sub(r"<style>.*?</style>", "", book(), flags=re.S))
+    assert all(tag.count('"') % 2 == 0 for tag in tags)
 
 
 def test_two_on_one_page_share_no_id():
@@ -248,7 +257,7 @@ def test_a_browser_turns_each_of_two_by_itself(tmp_path):
     path.write_text(html, "utf8")
     command = [chromium, "--headless", "--no-sandbox", "--disable-gpu", "--dump-dom"]
     command += [f"--user-data-dir={tmp_path}", path.as_uri()]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=120)
+    done = subprocess.run(command, capture_output=True, text=True, timeout=300)
     found = re.search(r"<title>(.*)</title>", done.stdout)
     assert found, done.stderr[-500:]
     first, second = found[1].split(" | ")

@@ -2,14 +2,19 @@
 exercises that answer."""
 
 from ldm_tutorial.teach.exercises import check, hint, progress, solution
-from ldm_tutorial.teach.plots import curves, setup, show_grid, show_rows
+from ldm_tutorial.teach.flipbook import flipbook
+from ldm_tutorial.teach.plots import LivePlot, curves, setup, show_grid, show_rows
+from ldm_tutorial.teach.runs import run_folder
 from ldm_tutorial.teach.source import show_source
 
 __all__ = [
+    "LivePlot",
     "check",
     "curves",
+    "flipbook",
     "hint",
     "progress",
+    "run_folder",
     "setup",
     "show_grid",
     "show_rows",

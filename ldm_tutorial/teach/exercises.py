@@ -330,8 +330,14 @@ class Progress:
         return {"right": right, "of": len(self.rows), "exercises": rows}
 
     def to_json(self, path: str | Path) -> None:
-        """Write ``to_dict`` to a file, in one step."""
-        path = Path(path)
+        """Write ``to_dict`` to a file, in one step.
+
+        Raises:
+            ValueError: if its folder does not exist.
+        """
+        path = Path(path).expanduser()
+        if not path.parent.is_dir():
+            raise ValueError(f"{path.parent} is no folder; make it, or name another")
         partial = path.with_name(path.name + ".new")
         text = json.dumps(self.to_dict(), indent=1, ensure_ascii=False)
         partial.write_text(text + "\n", "utf8")
@@ -344,11 +350,15 @@ def remarks(row: Row) -> str:
     return ", ".join(some)
 
 
-def progress(chapter: int | None = None) -> Progress:
+def progress(chapter: int | None = None, save: str | Path | None = None) -> Progress:
     """The scoreboard, of one chapter or of all.
 
+    Args:
+        chapter: 1 to 4; None for all.
+        save: a JSON file to write it to, e.g. "marks.json", as ``Progress.to_dict``.
+
     Raises:
-        ValueError: for a chapter without exercises.
+        ValueError: for a chapter without exercises, or a folder that does not exist.
     """
     chapters = sorted({exercise.chapter for exercise in EXERCISES.values()})
     if chapter is not None and chapter not in chapters:
@@ -360,4 +370,7 @@ def progress(chapter: int | None = None) -> Progress:
         for e in EXERCISES.values()
         if chapter in (None, e.chapter)
     ]
-    return Progress(tuple(rows))
+    board = Progress(tuple(rows))
+    if save is not None:
+        board.to_json(save)
+    return board
