@@ -92,3 +92,14 @@ def slerp(a: Tensor, b: Tensor, t: float) -> Tensor:
     """
     angle = torch.acos((a * b).sum() / (a.norm() * b.norm()))
     return (((1 - t) * angle).sin() * a + (t * angle).sin() * b) / angle.sin()
+
+
+def effective_dimensions(z: Tensor) -> float:
+    """How many patterns share the variance of latents (n, C, h, w): the participation
+    ratio (sum of eigenvalues)^2 / (sum of their squares) of the covariance of whole
+    latents. 1 if a single pattern holds it all, C h w if all directions hold alike; it
+    cannot exceed n - 1."""
+    z = z.flatten(1)
+    z = (z - z.mean(0)) / (len(z) - 1) ** 0.5
+    eigenvalues = torch.linalg.svdvals(z.double()).square()
+    return float(eigenvalues.sum() ** 2 / eigenvalues.square().sum())

@@ -557,11 +557,13 @@ def together(scale: Scale, kind: str, folder: Path) -> tuple[Row, Pictures]:
     quality, model = small_ldm(
         LatentCodec.load("vae-f8"), scale, folder / "ldm", recipe, watch
     )
+    x, generator = held_out(1000), torch.Generator().manual_seed(0)
     row = {
         "autoencoder": kind,
         "log": read_lines(folder / "ldm"),
         "reconstruction": evaluate_codec(model.codec, DATA, scale.judged),
         "latent_std": raw_spread(model.codec),
+        "dimensions": latents.effective_dimensions(model.codec.encode(x, generator)),
         "samples_along": json.loads(seen.read_text()),
         "samples": quality,
     }

@@ -12,6 +12,7 @@ from ldm_tutorial.latents import (
     active_units,
     correlations,
     decode_under_noise,
+    effective_dimensions,
     moments,
     radial_spectrum,
     slerp,
@@ -84,3 +85,14 @@ def test_slerp_keeps_the_length_and_turns_evenly():
     assert_close(slerp(a, b, 1.0), b)
     assert_close(slerp(a, b, 0.5), torch.full((2,), math.sqrt(2)))
     assert_close(slerp(a, b, 1 / 3).norm(), a.norm())
+
+
+def test_effective_dimensions_count_the_patterns_that_share_the_variance():
+    generator = torch.Generator().manual_seed(0)
+    noise = torch.randn(20_000, 4, 2, 2, generator=generator)
+    assert effective_dimensions(noise) == pytest.approx(16, rel=0.02)
+    one = torch.randn(500, 1, 1, 1, generator=generator) * torch.randn(1, 4, 2, 2)
+    assert effective_dimensions(3 + one) == pytest.approx(1)
+    two = noise.clone()
+    two.flatten(1)[:, 2:] = 0
+    assert effective_dimensions(two) == pytest.approx(2, rel=0.01)
