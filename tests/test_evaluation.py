@@ -279,8 +279,8 @@ def test_real_images_in_place_of_samples_get_the_floors():
 def test_the_factor_report_is_made_of_landscapes_and_on_request(monkeypatch):
     asked = []
 
-    def report(samples, y, train, held_out, judge, codec):
-        asked.append((len(samples), y, train.split, held_out.split, codec))
+    def report(samples, y, train, held_out, judge, codec, known):
+        asked.append((len(samples), y, train.split, held_out.split, codec, known))
         return {"tv_house": 0.5}
 
     monkeypatch.setattr(evaluation, "factor_report", report)
@@ -288,7 +288,7 @@ def test_the_factor_report_is_made_of_landscapes_and_on_request(monkeypatch):
     x, y = recipes.whole(data.load("test", 4), 4)
     found = evaluation.judge_samples(x, y, data, factors=True)
     assert found["factors"] == {"tv_house": 0.5} and found["class_agreement"] == 1
-    assert asked == [(4, y, "train", "validation", None)]
+    assert asked == [(4, y, "train", "validation", None, 80)]
     evaluation.judge_samples(x, y, data)
     evaluation.judge_samples(x, None, data, factors=True)
     evaluation.judge_samples(x[..., :16, :16], y, VAE, factors=True)

@@ -25,7 +25,7 @@ from ldm_tutorial.training import TrainConfig
 TINY = replace(
     SCALES["smoke"],
     vae=TrainConfig(steps=5, batch_size=8),
-    ldm=TrainConfig(steps=2, batch_size=8),
+    ldm=TrainConfig(steps=4, batch_size=8),
     images=16,
     latents=16,
     judged=24,
