@@ -293,19 +293,12 @@ def evaluate_samples(
     samples = draw(model, y, steps, guidance_scale, generators(seed, n), **options)
     generator = torch.Generator(model.device).manual_seed(seed)
     asked = y if same_classes and len(model.classes) > 1 else None
-    settings = {"steps": steps, "guidance_scale": guidance_scale} | options
-    return (
-        {"n": n}
-        | settings
-        | judge_samples(
-            samples,
-            asked,
-            data,
-            features,
-            lambda x: decoded(model.codec, x, generator),
-            factors,
-        )
-    )
+
+    def codec(x: Tensor) -> Tensor:
+        return decoded(model.codec, x, generator)
+
+    report = {"n": n, "steps": steps, "guidance_scale": guidance_scale} | options
+    return report | judge_samples(samples, asked, data, features, codec, factors)
 
 
 @torch.no_grad()
@@ -363,8 +356,8 @@ def judge_samples(
     report["class_accuracy_real"] = share(said_other == other_y)
     if factors and features_for(data) == JUDGE:
         sets = data.load("train"), data.load("validation")
-        known = min(10_000, 20 * n)  # a few samples are not worth reading them all
-        report["factors"] = factor_report(samples, y, *sets, load_judge(), codec, known)
+        some = min(10_000, 20 * n)  # a few samples are not worth reading them all
+        report["factors"] = factor_report(samples, y, *sets, load_judge(), codec, some)
     return report
 
 

@@ -18,7 +18,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from ldm_tutorial.landscapes import SEA, Factors, render, sample_factors
-from ldm_tutorial.scenenet import SceneNet
+from ldm_tutorial.scenenet import SceneNet, name_all
 
 COARSE = 16  # side at which images are compared; finer detail hangs on random seeds
 DRAFT = 32  # side at which the search renders
@@ -88,9 +88,7 @@ def start(
     generator: torch.Generator | None,
 ) -> Factors:
     """The nearest of a few random landscapes with the judge's reading put in."""
-    n, device = len(x), next(judge.parameters()).device
-    parts = [judge(part.to(device)) for part in x.split(128)]
-    said = {name: torch.cat([p[name] for p in parts]).cpu() for name in parts[0]}
+    n, said = len(x), name_all(judge, x)
     every = torch.arange(n).repeat(STARTS)
     tried = sample_factors(len(every), generator, y[every])
     # A reading may err beyond what is ever drawn; the draws show how far that goes.

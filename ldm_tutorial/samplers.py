@@ -148,10 +148,8 @@ def dpm_solver_pp(
 
     Arguments as in ``ddpm``; it is deterministic and leaves ``generator`` alone.
     """
-    z, before = (
-        z_T,
-        None,
-    )  # the estimate of z_0 one step ago, and how far that step went
+    z = z_T
+    before = None  # the estimate of z_0 one step ago, and how far that step went
     for t, alpha_bar_t, alpha_bar_s in intervals(schedule, steps, z_T):
         x0, _ = estimate(denoiser, schedule, z, t, prediction_type, clip)
         h = half_log_snr(alpha_bar_s) - half_log_snr(alpha_bar_t)

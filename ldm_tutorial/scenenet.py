@@ -256,13 +256,19 @@ class SceneTraining(nn.Module):
 
 
 @torch.no_grad()
+def name_all(net: SceneNet, x: Tensor) -> dict[str, Tensor]:
+    """What a network says of many images, 128 at a time, on the CPU."""
+    device = next(net.parameters()).device
+    parts = [net(part.to(device)) for part in x.split(128)]
+    return {name: torch.cat([p[name] for p in parts]).cpu() for name in parts[0]}
+
+
+@torch.no_grad()
 def accuracy(net: SceneNet, landscapes: Landscapes) -> dict[str, float]:
     """How well a network reads landscapes: the share of right choices, and for numbers
     the root mean square error in the units of `Factors`."""
-    device = next(net.parameters()).device
     factors = landscapes.factors(range(len(landscapes)))
-    parts = [net(x.to(device)) for x in render(factors, landscapes.size).split(128)]
-    said = {name: torch.cat([p[name] for p in parts]).cpu() for name in parts[0]}
+    said = name_all(net, render(factors, landscapes.size))
     report = {
         name: float((said[name].argmax(1) == getattr(factors, name)).float().mean())
         for name in CHOICES

@@ -515,17 +515,7 @@ def call(scale: Scale, sampler: str, folder: Path) -> tuple[Row, Pictures]:
     quality, pictures = {}, []
     more = (scale.ancestral,) if sampler == "ddpm" else ()
     for steps in (*scale.calls, *more):
-        x = torch.cat(
-            [
-                model.sample(
-                    y=y[start : start + 128],
-                    steps=steps,
-                    sampler=sampler,
-                    generator=generators(0, min(128, n - start), start),
-                )
-                for start in range(0, n, 128)
-            ]
-        )
+        x = draw(model, y, steps, 1.0, generators(0, n), sampler=sampler)
         quality[steps] = compare(in_batches(embed, x), real, other)
         pictures.append(x[0])
     row = {"model": "ldm-f8", "class": CLASS_NAMES[y[0]], "calls": quality}

@@ -10,6 +10,7 @@ import base64
 import io
 from collections.abc import Mapping, Sequence
 from html import escape
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -59,24 +60,12 @@ def flipbook(
     alts: Sequence[str],
     *,
     knob: str,
-    titles: Sequence[str] = (),
-    start: int = 0,
-    size: int = 128,
-    max_bytes: int = MAX_BYTES,
+    **layout: Any,
 ) -> None:
-    """Show pictures that a slider turns through, as ``flipbook_html`` writes them."""
+    """Show pictures that a slider turns through; arguments as of ``flipbook_html``."""
     from IPython.display import display
 
-    html = flipbook_html(
-        frames,
-        labels,
-        alts,
-        knob=knob,
-        titles=titles,
-        start=start,
-        size=size,
-        max_bytes=max_bytes,
-    )
+    html = flipbook_html(frames, labels, alts, knob=knob, **layout)
     plain = f"A flipbook of {len(labels)} frames, {knob}: {', '.join(labels)}"
     display({"text/html": html, "text/plain": plain}, raw=True)
 

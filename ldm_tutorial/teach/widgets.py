@@ -15,6 +15,7 @@ from torch import Tensor
 
 from ldm_tutorial.codec import Codec
 from ldm_tutorial.diffusion import add_noise
+from ldm_tutorial.evaluation import device_of
 from ldm_tutorial.landscapes import BIOMES, TIMES, Factors, render, sample_factors
 from ldm_tutorial.latents import slerp
 from ldm_tutorial.pipeline import LatentDiffusion
@@ -310,10 +311,6 @@ def check_images(*images: Tensor) -> None:
 def encoded(codec: Codec, x: Tensor) -> Tensor:
     """Latents of images, where the codec is, and the same at every call."""
     return codec.encode(x.to(device_of(codec)), seeded(0))
-
-
-def device_of(codec: Codec) -> torch.device:
-    return next((p.device for p in codec.parameters()), torch.device("cpu"))
 
 
 def seeded(seed: int) -> torch.Generator:
