@@ -731,7 +731,7 @@ VAE_PRESETS["f16"] = replace(
     init="runs/vae-f16-start",
     train=replace(VAE_PRESETS["f16-start"].train, steps=4500, seed=1),
 )
-VAE_PRESETS["perceptual"] = VAERecipe(
+VAE_PRESETS["perceptual-start"] = VAERecipe(
     length=50_000,
     init="vae-f8",
     loss=VAELossConfig(
@@ -742,9 +742,21 @@ VAE_PRESETS["perceptual"] = VAERecipe(
     ),
     train=TrainConfig(steps=1000, batch_size=32, learning_rate=1e-3, precision="bf16"),
 )
+# The critic and SceneNet care little for stars: they step back, contrast counts more.
+VAE_PRESETS["perceptual"] = replace(
+    VAE_PRESETS["perceptual-start"],
+    init="runs/vae-f8-perceptual-start",
+    loss=VAELossConfig(
+        perceptual="scenenet",
+        perceptual_weight=0.25,
+        contrast_weight=4.0,
+        adversarial_weight=0.1,
+    ),
+    train=replace(VAE_PRESETS["perceptual-start"].train, steps=2500, seed=1),
+)
 # Latents stay what they are, so a diffusion model need not be trained anew.
 VAE_PRESETS["decoder"] = replace(
-    VAE_PRESETS["perceptual"],
+    VAE_PRESETS["perceptual-start"],
     freeze_encoder=True,
     loss=VAELossConfig(perceptual="scenenet", contrast_weight=1.0),
 )
@@ -798,13 +810,21 @@ LDM_PRESETS = {
     ),
 }
 
-LDM_PRESETS["reference"] = replace(
+LDM_PRESETS["reference-middle"] = replace(
     LDM_PRESETS["reference-start"],
     init="runs/ldm-f8-start",
-    decoder="runs/vae-f8-decoder",
     length=60_000,
     train=TrainConfig(
         steps=4200, batch_size=64, learning_rate=7e-4, precision="bf16", seed=1
+    ),
+)
+LDM_PRESETS["reference"] = replace(
+    LDM_PRESETS["reference-middle"],
+    init="runs/ldm-f8-middle",
+    decoder="runs/vae-f8-decoder",
+    length=100_000,
+    train=TrainConfig(
+        steps=8000, batch_size=64, learning_rate=8e-4, precision="bf16", seed=2
     ),
 )
 

@@ -40,7 +40,20 @@ LAYERS = (
         "latents",
         "efficiency",
     ),
-    ("recipes", "factor_report", "evaluation", "benchmark", "studies", "cli"),
+    (
+        "recipes",
+        "factor_report",
+        "evaluation",
+        "spaces",
+        "peers",
+        "benchmark",
+        "study",
+        "attribution",
+        "cost_studies",
+        "speed",
+        "studies",
+        "cli",
+    ),
 )
 LAYER = {module: layer for layer, modules in enumerate(LAYERS) for module in modules}
 
