@@ -1,75 +1,189 @@
-"""What latent and pixel diffusion cost, side by side."""
+"""What diffusion costs in pixels, in patches and in latents.
 
-from collections.abc import Callable
+Everything that is compared is timed in one run, in turns. Weights are new: the cost
+does not depend on them.
+"""
+
+from collections.abc import Callable, Iterator, Sequence
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor
 
-from ldm_tutorial.codec import LatentCodec, PixelCodec
+from ldm_tutorial.against import Row, training_step
+from ldm_tutorial.codec import LatentCodec
 from ldm_tutorial.efficiency import (
+    Timing,
     activation_bytes,
     count_flops,
     count_parameters,
     peak_bytes,
     time_side_by_side,
 )
+from ldm_tutorial.peers import Ours, autoencoder_loss
 from ldm_tutorial.pipeline import LatentDiffusion
-from ldm_tutorial.recipes import LDMRecipe, best_device, build_ldm
-from ldm_tutorial.unet import UNetConfig
+from ldm_tutorial.recipes import best_device
+from ldm_tutorial.spaces import SPACES
+from ldm_tutorial.study import known
+from ldm_tutorial.vae import AutoencoderKL
 
-# Three models of about the same number of parameters: on pixels, on pixels in patches,
-# and on latents.
-BENCHMARK = {
-    "pixel": UNetConfig(
-        channels=(32, 64, 96, 128), num_res_blocks=1, attention_levels=(3,)
-    ),
-    "patch 4": UNetConfig(
-        channels=(96, 128), num_res_blocks=1, attention_levels=(1,), patch_size=4
-    ),
-    "latent": UNetConfig(channels=(96, 128), num_res_blocks=1),
+STEPS = 10  # of the sampler
+MEASURES = (  # rows of the table
+    *("parameters", "gflops", "train_ms", "sample_ms", "decode_ms", "decode_share"),
+    *("encode_ms", "autoencoder_train_ms"),
+    *("activation_mb", "train_peak_mb", "sample_peak_mb"),
+)
+DRAWN = {  # bars of the figure
+    "gflops": "operations",
+    "train_ms": "training time",
+    "sample_ms": "sampling time",
+    "activation_mb": "activations",
+    "train_peak_mb": "peak, training",
+    "sample_peak_mb": "peak, sampling",
+}
+
+HEADS = {  # columns of the table of libraries
+    "gflops": "GFLOP",
+    "images_per_second": "images/s",
+    "to_diffusers": "ratio",
+    "rate_share": "rate share",
 }
 
 
 def benchmark(
-    codec: LatentCodec, size: int = 64, batch_size: int = 8, repeats: int = 5
-) -> dict[str, dict[str, float]]:
-    """What latent and pixel diffusion cost, measured in turns in one run, for the
-    models of BENCHMARK.
+    names: Sequence[str] = tuple(SPACES),
+    size: int = 64,
+    batch_size: int = 16,
+    repeats: int = 5,
+) -> dict[str, Row]:
+    """What diffusion costs in each of SPACES, by UNets of one size.
 
-    parameters: of the UNet; gflops: of the UNet for one image; train_seconds: median of
-    a training step for a batch; train_megabytes: what its forward pass keeps;
-    sample_seconds, sample_megabytes: median and most memory held for drawing a batch
-    in ten steps, decoder included.
+    parameters: of the UNet; gflops: of the UNet, forward, for one image.
+    train_ms, sample_ms, decode_ms, encode_ms, autoencoder_train_ms: median milliseconds
+    per image of a training step on encoded images, of drawing in STEPS steps, decoder
+    included, of decoding and encoding, and of a training step of the autoencoder; each
+    with the fastest and the slowest, _spread. decode_share: the decoder's part of the
+    drawing. activation_mb: what a training step keeps for its backward pass, for one
+    image. train_peak_mb, sample_peak_mb: the most memory held at once, for the batch.
+    Where there is no autoencoder, its figures are 0.
+
+    Raises:
+        ValueError: for an unknown space, or a size that does not fit one.
     """
-    device = best_device()
-    models = {}
-    for name, unet in BENCHMARK.items():
-        torch.manual_seed(0)
-        space = codec if name == "latent" else PixelCodec()
-        models[name] = build_ldm(LDMRecipe(size=size, unet=unet), space).to(device)
-    report: dict[str, dict[str, float]] = {}
+    spaces = {name: known(SPACES, name, "space") for name in names}
+    models = {name: space.model(size) for name, space in spaces.items()}
+    report: dict[str, Row] = {}
     calls: dict[str, Callable[[], Any]] = {}
-    t = torch.zeros(batch_size, dtype=torch.int64, device=device)
     for name, model in models.items():
-        z = torch.randn(batch_size, *model.codec.latent_shape(size), device=device)
-        sampling = partial(model.sample, batch_size, steps=10)
-        calls[f"{name} train_seconds"] = partial(training_step, model, z, t)
-        calls[f"{name} sample_seconds"] = sampling
-        report[name] = {
-            "parameters": count_parameters(model.unet),
-            "gflops": count_flops(partial(model.unet, z[:1], t[:1])) / 1e9,
-            "train_megabytes": activation_bytes(model.unet, z, t) / 1e6,
-            "sample_megabytes": peak_bytes(sampling) / 1e6,
-        }
-    for name, timing in time_side_by_side(calls, repeats).items():
-        model_name, _, what = name.rpartition(" ")
-        report[model_name][what] = timing.median
+        report[name], timed = costs(model.to(best_device()), batch_size)
+        calls |= {f"{name}/{what}": call for what, call in timed.items()}
+    for key, timing in time_side_by_side(calls, repeats).items():
+        name, what = key.split("/")
+        report[name] |= per_image(what, timing, batch_size)
+    for row in report.values():
+        row["decode_share"] = row["decode_ms"] / row["sample_ms"]
     return report
 
 
-def training_step(model: LatentDiffusion, z: Tensor, y: Tensor) -> None:
-    """Loss and gradients of a batch of encoded images."""
-    model.loss(z, y)[0].backward()
-    model.zero_grad()
+def costs(model: LatentDiffusion, n: int) -> tuple[Row, dict[str, Callable[[], Any]]]:
+    """Figures of a model that need no clock, and calls on ``n`` images to be timed."""
+    size, device = model.image_size, model.device
+    z = torch.randn(n, *model.codec.latent_shape(size), device=device)
+    t = torch.zeros(n, dtype=torch.int64, device=device)
+    train = training_step(model.unet, lambda: model.loss(z, t)[0])
+    sample = partial(model.sample, n, steps=STEPS)
+    train()  # makes what the optimiser keeps
+    row: Row = {
+        "parameters": count_parameters(model.unet),
+        "gflops": count_flops(partial(model.unet, z[:1], t[:1])) / 1e9,
+        "activation_mb": activation_bytes(model.unet, z, t) / n / 1e6,
+        "train_peak_mb": peak_bytes(train) / 1e6,
+        "sample_peak_mb": peak_bytes(sample) / 1e6,
+    }
+    row |= {"decode_ms": 0.0, "encode_ms": 0.0, "autoencoder_train_ms": 0.0}
+    calls: dict[str, Callable[[], Any]] = {"train_ms": train, "sample_ms": sample}
+    if isinstance(model.codec, LatentCodec):
+        x = torch.rand(n, 3, size, size, device=device) * 2 - 1
+        vae = AutoencoderKL(model.codec.vae.config).to(device)
+        step = training_step(vae, partial(autoencoder_loss, Ours(), vae, x))
+        calls["decode_ms"] = partial(model.codec.decode, z)
+        calls["encode_ms"] = partial(model.codec.encode, x)
+        calls["autoencoder_train_ms"] = step
+    return row, calls
+
+
+def per_image(what: str, timing: Timing, n: int) -> Row:
+    """Milliseconds per image: the median, and the fastest and the slowest call."""
+    spread = [1000 * seconds / n for seconds in timing.spread]
+    return {what: 1000 * timing.median / n, f"{what}_spread": spread}
+
+
+# --- how it is shown ------------------------------------------------------------------
+
+
+def tables(report: dict[str, Any]) -> Iterator[str]:
+    """Lines of at most 100 columns for ``spaces``, ``against`` and ``race``, those of
+    the three that the report has."""
+    if spaces := report.get("spaces"):
+        yield " " * 20 + "".join(f"{name:>12}" for name in spaces)
+        for what in MEASURES:
+            cells = "".join(f"{row[what]:12.4g}" for row in spaces.values())
+            yield f"{what:20}{cells}"
+    if rows := report.get("against"):
+        yield ""
+        yield f"{'':18}{'':29}" + "".join(f"{h:>12}" for h in HEADS.values())
+        for row in rows:
+            cells = "".join(f"{row[k]:12.4g}" if k in row else "" for k in HEADS)
+            yield f"{row['work']:18}{row['system']:29}{cells}"
+    for name, found in report.get("race", {}).items():
+        yield ""
+        yield f"{name}: {found['unit']} after {found['seconds']:g} s"
+        for run in found["runs"]:
+            best = " best" * (run["result"] == found["best"][run["system"]])
+            yield (
+                f"{run['system']:18}learning rate {run['learning_rate']:<8g}"
+                f"{run['images']:8} images{run['result']:10.4g}{best}"
+            )
+
+
+def figure(report: dict[str, Any], path: Path) -> None:
+    """Write bars as a PNG: the spaces over f8 (or over the last one measured), and
+    each system over diffusers, both on logarithmic axes."""
+    from matplotlib.figure import Figure
+
+    panels = [name for name in ("spaces", "against") if report.get(name)]
+    canvas = Figure(figsize=(7.5, 3.2 * len(panels)), layout="constrained")
+    for axis, name in zip(
+        canvas.subplots(len(panels), squeeze=False)[:, 0], panels, strict=True
+    ):
+        bars, label = (space_bars if name == "spaces" else peer_bars)(report[name])
+        groups = list(next(iter(bars.values())))
+        for i, (system, values) in enumerate(bars.items()):
+            places = [k + 0.8 * (i + 0.5) / len(bars) - 0.4 for k in range(len(groups))]
+            heights = [values.get(group, float("nan")) for group in groups]
+            axis.bar(places, heights, 0.8 / len(bars), label=system)
+        axis.set_yscale("log")
+        axis.axhline(1, color="grey", linewidth=0.8)
+        axis.set_xticks(range(len(groups)), groups, fontsize=8)
+        axis.set_ylabel(label)
+        axis.legend(fontsize=7, ncols=3)
+    canvas.savefig(path, dpi=150)
+
+
+def space_bars(spaces: dict[str, Row]) -> tuple[dict[str, dict[str, float]], str]:
+    """Heights of bars by space and measure, and what they are."""
+    base = "f8" if "f8" in spaces else list(spaces)[-1]
+    bars = {
+        name: {label: row[k] / spaces[base][k] for k, label in DRAWN.items()}
+        for name, row in spaces.items()
+    }
+    return bars, f"cost, {base} = 1"
+
+
+def peer_bars(rows: list[Row]) -> tuple[dict[str, dict[str, float]], str]:
+    """Heights of bars by system and work, and what they are."""
+    bars: dict[str, dict[str, float]] = {}
+    for row in rows:
+        bars.setdefault(row["system"], {})[row["work"]] = row["to_diffusers"]
+    return bars, "images/s, diffusers = 1"

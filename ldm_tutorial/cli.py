@@ -4,6 +4,7 @@ import argparse
 import json
 import os
 import re
+import shlex
 import sys
 import time
 from collections.abc import Iterator
@@ -17,12 +18,17 @@ from jsonargparse import ArgumentParser, Namespace
 from torch import Tensor
 
 from ldm_tutorial import evaluation, recipes, studies
+from ldm_tutorial.against import against
 from ldm_tutorial.benchmark import benchmark as run_benchmark
+from ldm_tutorial.benchmark import figure, tables
 from ldm_tutorial.codec import LatentCodec
 from ldm_tutorial.gaussian import generators
+from ldm_tutorial.peers import PEERS, check_installed, versions
 from ldm_tutorial.pipeline import LatentDiffusion
+from ldm_tutorial.race import race
 from ldm_tutorial.samplers import SAMPLERS
 from ldm_tutorial.scenenet import SceneNet, accuracy
+from ldm_tutorial.spaces import SPACES
 from ldm_tutorial.storage import (
     config_to_dict,
     find_model,
@@ -234,12 +240,28 @@ def data_options(parser: ArgumentParser) -> None:
 
 def benchmark_options(parser: ArgumentParser) -> None:
     parser.add_argument(
-        "--vae", default="vae-f8", help="folder of an autoencoder, or vae-f8 (shipped)"
+        "--spaces",
+        default=",".join(SPACES),
+        help="what to diffuse in, with commas between; none to leave this part out",
     )
     parser.add_argument("--size", type=int, default=64, help="side of the images")
-    parser.add_argument("-n", type=int, default=8, help="images in a batch")
+    parser.add_argument("-n", type=int, default=16, help="images in a batch")
     parser.add_argument("--repeats", type=int, default=5, help="of every measurement")
+    parser.add_argument(
+        "--against",
+        default="",
+        help="other libraries to do the same work: " + ",".join(PEERS),
+    )
+    parser.add_argument(
+        "--race",
+        type=float,
+        default=0.0,
+        help="with --against diffusers: seconds that each of twelve trainings gets",
+    )
     parser.add_argument("--json", action="store_true", help="print JSON")
+    parser.add_argument(
+        "--out", type=Path, help="folder for benchmark.json and benchmark.png"
+    )
 
 
 def reproduce_options(parser: ArgumentParser) -> None:
@@ -601,15 +623,34 @@ def benchmark(options: Namespace) -> None:
     if options.repeats < 1:
         raise ValueError(f"--repeats {options.repeats}: give 1 or more")
     recipes.DataConfig(size=options.size).load("test")  # complains about a wrong size
-    codec = read_model(LatentCodec, options.vae)
-    report = run_benchmark(codec, options.size, options.n, options.repeats)
-    if options.json:
-        print(json.dumps({"device": recipes.device_name()} | report, indent=2))
-        return
-    print(" " * 20 + "".join(f"{name:>12}" for name in report))
-    for what in report["latent"]:
-        row = "".join(f"{report[name][what]:12.4g}" for name in report)
-        print(f"{what:20}{row}")
+    spaces = options.spaces.split(",") if options.spaces != "none" else []
+    peers = options.against.split(",") if options.against else []
+    check_installed(peers)
+    if not 0 <= options.race < float("inf"):
+        raise ValueError(f"--race {options.race}: give a number of seconds")
+    if options.race and "diffusers" not in peers:
+        raise ValueError("--race needs --against diffusers")
+    if not spaces and not peers:
+        raise ValueError("--spaces none leaves nothing to measure; give --against")
+    if options.out:
+        check_writable(options.out)
+    report: dict[str, Any] = {"command": shlex.join(["ldm-tutorial", *sys.argv[1:]])}
+    report |= recipes.environment()
+    report |= {"size": options.size, "batch_size": options.n}
+    report |= {"repeats": options.repeats}
+    if spaces:
+        sizes = (options.size, options.n, options.repeats)
+        report["spaces"] = run_benchmark(spaces, *sizes)
+    if peers:
+        report |= {"versions": versions(peers)}
+        report["against"] = against(peers, options.repeats)
+    if options.race:
+        report["race"] = race(options.race)
+    if options.out:
+        write_record(options.out / "benchmark.json", report)
+        figure(report, options.out / "benchmark.png")
+    shown = [json.dumps(report, indent=2)] if options.json else tables(report)
+    print("\n".join(shown))
 
 
 def reproduce(options: Namespace) -> None:

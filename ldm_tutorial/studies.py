@@ -16,7 +16,9 @@ import torch
 from torch import Tensor
 
 from ldm_tutorial import latents
+from ldm_tutorial.attribution import attribution_arms
 from ldm_tutorial.codec import LatentCodec
+from ldm_tutorial.cost_studies import growth_arms, time_arms
 from ldm_tutorial.evaluation import (
     JUDGE,
     compare,
@@ -39,6 +41,7 @@ from ldm_tutorial.recipes import (
 )
 from ldm_tutorial.samplers import SAMPLERS
 from ldm_tutorial.schedule import ScheduleConfig
+from ldm_tutorial.speed import speed_arms
 from ldm_tutorial.storage import (
     config_to_dict,
     write_json,
@@ -360,6 +363,17 @@ STUDIES = {
     "frozen_vs_joint": Study(
         "Should the autoencoder be frozen while the diffusion model is trained?",
         joint_arms,
+    ),
+    "time_to_quality": Study(
+        "How good are samples after the same time, in pixels and in latents?", time_arms
+    ),
+    "cost_growth": Study(
+        "How does a training step grow with the size of the images?", growth_arms
+    ),
+    "speed": Study("What makes it fast, and what do our own loops cost?", speed_arms),
+    "attribution": Study(
+        "Which fault of a sample comes from the autoencoder, which from diffusion?",
+        attribution_arms,
     ),
 }
 

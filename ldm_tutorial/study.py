@@ -57,6 +57,10 @@ class Scale:
         calls: how often the samplers that are compared call the model, and ...
         ancestral: ... how often DDPM does once more.
         seeds: how many seeds the headline pairs get.
+        seconds: what a training may cost where time is what is held equal.
+        sizes: of how many sizes of images the cost is measured, from 32 pixels up, and
+            ...
+        repeats: ... how often.
     """
 
     vae: TrainConfig
@@ -71,6 +75,9 @@ class Scale:
     calls: tuple[int, ...] = (5, 10, 15, 20, 50, 100)
     ancestral: int = 1000
     seeds: int = 3
+    seconds: float = 128.0
+    sizes: int = 4
+    repeats: int = 5
 
 
 SCALES = {
@@ -87,6 +94,9 @@ SCALES = {
         calls=(2, 5),
         ancestral=10,
         seeds=1,
+        seconds=2.0,
+        sizes=2,
+        repeats=1,
     ),
     "cpu": Scale(
         vae=TrainConfig(steps=500, batch_size=32, learning_rate=2e-3, precision="bf16"),
@@ -101,6 +111,8 @@ SCALES = {
         judged=2000,
         samples=2000,
         steps=50,
+        seconds=600.0,
+        repeats=20,
     ),
 }
 

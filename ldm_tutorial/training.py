@@ -123,6 +123,7 @@ def train(
     sampler.start = run.step
     wrapped, optimizer = accelerator.prepare(module, optimizer)
     wrapped.train()
+    average = averaging(ema, module)
     if on_start:
         on_start(run.step)
     generator = torch.Generator(device)
@@ -139,7 +140,7 @@ def train(
                 accelerator.clip_grad_norm_(parameters, config.gradient_clip)
             optimizer.step()
             optimizer.zero_grad()
-            ema.update_parameters(module)
+            average()
             done = step + 1
             last = done == config.steps
             if last or done % config.log_every == 0:
@@ -350,6 +351,27 @@ def ema_update(decay: float) -> Callable:
     def update(averaged, current, num_averaged):
         n = float(num_averaged)
         torch._foreach_lerp_(averaged, current, 1 - min(decay, (1 + n) / (10 + n)))
+
+    return update
+
+
+def averaging(ema: AveragedModel, module: nn.Module) -> Callable[[], None]:
+    """``ema.update_parameters(module)`` as a call that knows its tensors: to look them
+    up in the modules at every step takes longer than the arithmetic. Parameters that
+    are not trained are the same in both, and are left out."""
+    pairs = zip(ema.module.parameters(), module.parameters(), strict=True)
+    pairs = [(a.detach(), p.detach()) for a, p in pairs if p.requires_grad]
+    averaged, current = map(list, zip(*pairs, strict=True))
+    buffers = list(zip(ema.module.buffers(), module.buffers(), strict=True))
+
+    def update() -> None:
+        if ema.n_averaged == 0:
+            torch._foreach_copy_(averaged, current)
+        else:
+            ema.multi_avg_fn(averaged, current, ema.n_averaged)
+        for copy, buffer in buffers:
+            copy.copy_(buffer)
+        ema.n_averaged += 1
 
     return update
 

@@ -22,6 +22,7 @@ from ldm_tutorial import (
     UNetConfig,
     cli,
     evaluation,
+    peers,
     recipes,
 )
 from ldm_tutorial.cli import COMMANDS, main
@@ -255,29 +256,41 @@ def test_data_takes_a_folder_and_a_bare_download(small, run):
     assert f"{small / 'photos'}, test: 4 images of 8x8 in 2 classes" in out
 
 
-def test_benchmark_compares_latents_with_pixels(trained, run, monkeypatch):
-    command = ("benchmark", "--vae", trained / "vae", "-n", 2, "--repeats", 1)
-    command += ("--size", 16)
-    status, out, err = run(*command, "--json")
+def test_benchmark_compares_spaces(run, tmp_path):
+    command = ("benchmark", "--spaces", "pixel,f8", "--size", 16, "-n", 1)
+    status, out, err = run(*command, "--repeats", 1, "--json", "--out", tmp_path)
     report = json.loads(out)
-    assert (status, err) == (0, "") and report.pop("device")
-    assert list(report) == ["pixel", "patch 4", "latent"]
-    names = {"parameters", "gflops", "train_seconds", "sample_seconds"}
-    names |= {"train_megabytes", "sample_megabytes"}
-    assert all(entry.keys() == names for entry in report.values())
-    sizes = [entry["parameters"] for entry in report.values()]
-    assert max(sizes) < 1.1 * min(sizes)  # equal sizes, unequal costs
-    for name in ("gflops", "train_megabytes"):
-        assert report["pixel"][name] > 5 * report["latent"][name]
-        assert report["patch 4"][name] > 2 * report["latent"][name]
-    assert report["pixel"]["train_seconds"] > report["latent"]["train_seconds"] > 0
+    assert (status, err) == (0, "") and list(report["spaces"]) == ["pixel", "f8"]
+    assert {"command", "device", "threads", "torch", "size", "repeats"} <= set(report)
+    written = json.loads((tmp_path / "benchmark.json").read_text())
+    assert written.pop("digest") and written == report
+    assert (tmp_path / "benchmark.png").stat().st_size > 1000
 
-    monkeypatch.setattr(cli, "run_benchmark", lambda *_: report)  # not twice
-    status, out, err = run(*command)
-    rows = [line.split() for line in out.splitlines()]
-    assert (status, err) == (0, "") and rows[0] == ["pixel", "patch", "4", "latent"]
-    assert {row[0] for row in rows[1:]} == names
-    assert all(float(value) > 0 for row in rows[1:] for value in row[1:])
+
+def test_benchmark_stands_beside_other_libraries(run, monkeypatch):
+    row = {"work": "latent sampling", "system": "ldm-tutorial", "gflops": 1.0}
+    row |= {"images_per_second": 8.0, "to_diffusers": 1.75}
+    asked = []
+
+    def against(*arguments):
+        asked.append(arguments)
+        return [row]
+
+    monkeypatch.setattr(cli, "against", against)
+    monkeypatch.setattr(cli, "race", lambda seconds: asked.append(seconds) or {})
+    command = ("benchmark", "--spaces", "none", "--against", "diffusers")
+    status, out, err = run(*command, "--repeats", 3, "--race", 2)
+    assert (status, err) == (0, "") and asked == [(["diffusers"], 3), 2.0]
+    last = out.splitlines()[-1]
+    assert re.fullmatch(r"latent sampling +ldm-tutorial +1 +8 +1\.75", last)
+
+
+def test_benchmark_says_what_is_not_installed_before_it_measures(run, monkeypatch):
+    monkeypatch.setattr(peers, "find_spec", lambda name: None)
+    monkeypatch.setattr(cli, "run_benchmark", lambda *_: pytest.fail("measured"))
+    status, out, err = run("benchmark", "--against", "diffusers")
+    assert (status, out) == (2, "") and err.count("\n") == 1
+    assert "diffusers not installed: pip install 'ldm-tutorial[peers]'" in err
 
 
 def test_float16_halves_the_file(small, tmp_path, run):
@@ -448,10 +461,15 @@ MISTAKES = [
     ("evaluate --model {ldm} --steps 1001", "a number from 1 to 1000"),
     ("evaluate --model {ldm} --data cifar10 -n 2 --steps 1", "with .*--download"),
     ("evaluate --model {vae} --size 20", "size must be a multiple of 8"),
-    ("benchmark --vae {ldm}", "of kind 'LatentDiffusion'; wanted 'LatentCodec'"),
-    ("benchmark --vae {vae} --repeats 0", "--repeats 0: give 1 or more"),
-    ("benchmark --vae {vae} --size 24", "give a multiple of 16"),
-    ("benchmark --vae {vae} --size 0", "size must be a multiple of 8"),
+    ("benchmark --spaces f8,mars", "no space 'mars'; choose from pixel, patch 4"),
+    ("benchmark --spaces none", "leaves nothing to measure; give --against"),
+    ("benchmark --repeats 0", "--repeats 0: give 1 or more"),
+    ("benchmark --size 24", "give a multiple of 16"),
+    ("benchmark --size 0", "size must be a multiple of 8"),
+    ("benchmark --against keras", "no peer 'keras'; choose from diffusers"),
+    ("benchmark --race 5", "--race needs --against diffusers"),
+    ("benchmark --race -1", "--race -1.0: give a number of seconds"),
+    ("benchmark --out {file}", "cannot write to .* is a file"),
     ("data -n 0", "give a number of images from 1 on"),
     ("data --split all", "invalid choice: 'all'"),
     ("data --data eurosat", "fetch it with .*--download"),

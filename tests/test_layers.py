@@ -46,6 +46,8 @@ LAYERS = (
         "evaluation",
         "spaces",
         "peers",
+        "against",
+        "race",
         "benchmark",
         "study",
         "attribution",
@@ -59,7 +61,7 @@ LAYER = {module: layer for layer, modules in enumerate(LAYERS) for module in mod
 
 # Seconds to import, and needed by few functions: imported inside those.
 HEAVY = {"torchvision", "lpips", "torchmetrics", "matplotlib", "diffusers"}
-HEAVY |= {"torch_fidelity"}
+HEAVY |= {"torch_fidelity", "denoising_diffusion_pytorch", "smalldiffusion"}
 
 MODULES = sorted(path.stem for path in PACKAGE.glob("*.py") if path.stem != "__init__")
 

@@ -1,0 +1,171 @@
+"""What this library and diffusers have learned after the same time.
+
+Both train in float32 on the same images in the same order, with each of three learning
+rates; only training steps count as time. The best runs are compared.
+"""
+
+import math
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from ldm_tutorial.codec import LatentCodec
+from ldm_tutorial.data import load_dataset
+from ldm_tutorial.efficiency import synchronize
+from ldm_tutorial.metrics import psnr
+from ldm_tutorial.peers import (
+    LATENT,
+    LIBRARIES,
+    OURS,
+    Library,
+    autoencoder_loss,
+    unet_loss,
+)
+from ldm_tutorial.recipes import best_device, whole
+
+RATES = {OURS: (1e-3, 2e-3, 4e-3), "diffusers": (5e-4, 1e-3, 2e-3)}
+WARMUP = 20  # steps
+
+
+@dataclass(frozen=True)
+class Contest:
+    """What is trained, on what, and how it is judged.
+
+    Attributes:
+        build: the module of a library.
+        loss: of a batch.
+        data: what batches are taken from, on the device.
+        batch_size: of a step.
+        judge: a number for a trained module.
+        best: max or min.
+        unit: of the number.
+    """
+
+    build: Callable[[Library], nn.Module]
+    loss: Callable[[Library, nn.Module, Tensor], Tensor]
+    data: Tensor
+    batch_size: int
+    judge: Callable[[Library, nn.Module], float]
+    best: Callable[..., float]
+    unit: str
+
+
+def race(
+    seconds: float,
+    images: int = 8192,
+    judged: int = 1024,
+    rates: dict[str, Sequence[float]] = RATES,
+) -> dict[str, Any]:
+    """Autoencoders on landscapes, by the PSNR of held-out reconstructions; and UNets on
+    latents of vae-f8, by their loss on held-out latents under fixed times and noise.
+
+    For each: unit; seconds; runs, each with system, learning_rate, steps, images seen
+    and result; best, by system; lead, our best less that of diffusers.
+
+    Args:
+        seconds: of training, for each run.
+        images, judged: to train on, and held out.
+        rates: learning rates of ours and of diffusers.
+    """
+    found = {}
+    for name, contest in contests(images, judged).items():
+        pairs = zip(*([(k, lr) for lr in lrs] for k, lrs in rates.items()), strict=True)
+        runs = [run(contest, *entry, seconds) for pair in pairs for entry in pair]
+        best = {
+            k: contest.best(r["result"] for r in runs if r["system"] == k)
+            for k in rates
+        }
+        lead = best[OURS] - best["diffusers"]
+        told = {"unit": contest.unit, "seconds": seconds, "runs": runs}
+        found[name] = told | {"best": best, "lead": lead}
+    return found
+
+
+def contests(images: int, judged: int) -> dict[str, Contest]:
+    """The two contests, with their data."""
+    device = best_device()
+    codec = LatentCodec.load("vae-f8").to(device)
+    x, x_held = (
+        whole(load_dataset("landscapes", split=split, length=n), n)[0].to(device)
+        for split, n in (("train", images), ("validation", judged))
+    )
+    dice = torch.Generator(device).manual_seed(0)
+    z, z_held = (
+        torch.cat([codec.encode(batch, dice) for batch in a.split(256)])
+        for a in (x, x_held)
+    )
+
+    def reconstruct(library: Library, vae: nn.Module) -> float:
+        found = [
+            psnr(library.through(vae, batch)[0], batch) for batch in x_held.split(64)
+        ]
+        return float(torch.cat(found).mean())
+
+    def denoise(library: Library, unet: nn.Module) -> float:
+        found = [len(b) * unet_loss(library, unet, b) for b in z_held.split(256)]
+        return float(sum(found)) / len(z_held)
+
+    return {
+        "autoencoder": Contest(
+            lambda library: library.autoencoder(),
+            autoencoder_loss,
+            x,
+            32,
+            reconstruct,
+            max,
+            "PSNR in dB",
+        ),
+        "latent UNet": Contest(
+            lambda library: library.unet(LATENT),
+            unet_loss,
+            z,
+            64,
+            denoise,
+            min,
+            "loss on held-out latents",
+        ),
+    }
+
+
+def run(
+    contest: Contest, system: str, learning_rate: float, seconds: float
+) -> dict[str, Any]:
+    """Train for so many seconds, and judge.
+
+    AdamW, gradients clipped to norm 1; the learning rate rises over WARMUP steps and
+    falls to 0 along a cosine of the time.
+    """
+    library = LIBRARIES[system]()
+    torch.manual_seed(0)
+    module = contest.build(library).to(best_device()).train()
+    optimizer = torch.optim.AdamW(module.parameters(), betas=(0.9, 0.99), fused=True)
+    dice = torch.Generator().manual_seed(0)
+    spent, steps = 0.0, 0
+    while spent < seconds:
+        chosen = torch.randint(len(contest.data), (contest.batch_size,), generator=dice)
+        batch = contest.data[chosen.to(contest.data.device)]
+        start = time.perf_counter()
+        fall = 0.5 * (1 + math.cos(math.pi * spent / seconds))
+        for group in optimizer.param_groups:
+            group["lr"] = learning_rate * fall * min(1, (steps + 1) / WARMUP)
+        contest.loss(library, module, batch).backward()
+        nn.utils.clip_grad_norm_(module.parameters(), 1.0)
+        optimizer.step()
+        optimizer.zero_grad()
+        synchronize()
+        spent += time.perf_counter() - start
+        steps += 1
+    torch.manual_seed(1)  # the same noise for all
+    with torch.no_grad():
+        result = contest.judge(library, module.eval())
+    return {
+        "system": system,
+        "learning_rate": learning_rate,
+        "steps": steps,
+        "images": steps * contest.batch_size,
+        "result": result,
+    }
