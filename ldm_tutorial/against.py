@@ -12,6 +12,7 @@ from ldm_tutorial.efficiency import (
     count_flops,
     count_parameters,
     time_side_by_side,
+    training_step,
 )
 from ldm_tutorial.layers import conv3x3
 from ldm_tutorial.peers import (
@@ -67,18 +68,6 @@ class Ready:
     parameters: int
     flops: int
     call: Callable[[], Any]
-
-
-def training_step(module: nn.Module, loss: Callable[[], Tensor]) -> Callable[[], None]:
-    """A call that takes the gradients of a loss and lets fused AdamW step."""
-    optimizer = torch.optim.AdamW(module.train().parameters(), fused=True)
-
-    def step() -> None:
-        loss().backward()
-        optimizer.step()
-        optimizer.zero_grad()
-
-    return step
 
 
 def against(

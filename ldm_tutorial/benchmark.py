@@ -11,7 +11,7 @@ from typing import Any
 
 import torch
 
-from ldm_tutorial.against import Row, training_step
+from ldm_tutorial.against import Row
 from ldm_tutorial.codec import LatentCodec
 from ldm_tutorial.efficiency import (
     Timing,
@@ -20,6 +20,7 @@ from ldm_tutorial.efficiency import (
     count_parameters,
     peak_bytes,
     time_side_by_side,
+    training_step,
 )
 from ldm_tutorial.peers import Ours, autoencoder_loss
 from ldm_tutorial.pipeline import LatentDiffusion

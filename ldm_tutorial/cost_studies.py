@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from ldm_tutorial.codec import Codec, LatentCodec, PixelCodec
 from ldm_tutorial.efficiency import (
@@ -21,6 +21,7 @@ from ldm_tutorial.efficiency import (
     count_flops,
     count_parameters,
     time_side_by_side,
+    training_step,
 )
 from ldm_tutorial.evaluation import evaluate_codec, evaluate_samples
 from ldm_tutorial.layers import Attention
@@ -52,19 +53,9 @@ from ldm_tutorial.vae import AutoencoderKL
 # --- what a step costs ----------------------------------------------------------------
 
 
-def training_step(module: nn.Module, loss: Callable[[], Tensor]) -> Callable[[], None]:
-    """A call that makes one step of AdamW on a loss."""
-    optimizer = torch.optim.AdamW(module.parameters(), fused=True)
-
-    def step() -> None:
-        loss().backward()
-        optimizer.step()
-        optimizer.zero_grad()
-
-    return step
-
-
-def price_list(batch: int, repeats: int) -> dict[str, dict[str, float]]:
+def price_list(
+    batch: int, repeats: int, vae_precision: str = "no"
+) -> dict[str, dict[str, float]]:
     """Seconds of a training step of the UNet and of the autoencoder of each space, and
     of encoding a batch, measured in turns; gflops of each for a batch.
 
@@ -89,7 +80,10 @@ def price_list(batch: int, repeats: int) -> dict[str, dict[str, float]]:
             codec = model.codec
             calls[f"{name}/encode"] = partial(codec.encode, x)
             module = VAETraining(AutoencoderKL(space.vae), VAELossConfig())
-            loss = partial(module.to(device), x, t, None)
+            autocast = torch.autocast(
+                device.type, torch.bfloat16, enabled=vae_precision == "bf16"
+            )
+            loss = autocast(partial(module.to(device), x, t, None))
             calls[f"{name}/vae_step"] = training_step(module, lambda f=loss: f()[0])
             gflops = {
                 "vae_step_gflops": 3 * count_flops(partial(module.vae, x)) / 1e9,
@@ -104,7 +98,7 @@ def price_list(batch: int, repeats: int) -> dict[str, dict[str, float]]:
 
 # --- quality against time -------------------------------------------------------------
 
-FRACTIONS = (1 / 16, 1 / 4, 1)  # of the budget: each is a training of its own
+FRACTIONS = (1 / 16, 1 / 4, 1)  # of what is left: each is a training of its own
 MAIN_PAIR = ("patch 4", "f8")  # get several seeds
 
 
@@ -120,15 +114,17 @@ def spend(scale: Scale, name: str, seed: int, folder: Path) -> tuple[Row, Pictur
     """What a budget buys in one space, in finished trainings of rising length.
 
     All take batches of the same size. The autoencoders, one for each f, are trained for
-    the same number of images first, and their seconds are counted apart.
+    the same number of images first, and the diffusion model gets the seconds that they
+    leave.
     """
     shared = folder.parent / "shared"
     batch = scale.ldm.batch_size // 2
-    price = shared_prices(shared, batch, scale.repeats)[name]
+    price = shared_prices(shared, batch, scale)[name]
     codec, row = bought_codec(scale, name, price, batch, shared)
+    left = scale.seconds - row.get("vae_seconds", 0) - row.get("encode_seconds", 0)
     points, pictures = [], {}
     for fraction in FRACTIONS:
-        seconds = fraction * scale.seconds
+        seconds = round(max(fraction * left, 0), 1)
         steps = max(2, round(seconds / price["step_seconds"]))
         train = TrainConfig(
             steps=steps,
@@ -165,13 +161,13 @@ def spend(scale: Scale, name: str, seed: int, folder: Path) -> tuple[Row, Pictur
 
 
 def shared_prices(
-    shared: Path, batch: int, repeats: int
+    shared: Path, batch: int, scale: Scale
 ) -> dict[str, dict[str, float]]:
     """The price list that all arms of a study use; measured by the first of them."""
     path = shared / "prices.json"
     if not path.exists():
         shared.mkdir(parents=True, exist_ok=True)
-        write_json(path, price_list(batch, repeats))
+        write_json(path, price_list(batch, scale.repeats, scale.vae.precision))
     return json.loads(path.read_text())
 
 
@@ -185,7 +181,7 @@ def bought_codec(
     recipe = VAERecipe(
         length=scale.images,
         vae=replace(shape, channels=scale.channels),
-        train=replace(scale.vae, steps=scale.vae.steps * 2 // 5, precision="no"),
+        train=scale.vae,
     )
     codec = trained_vae(recipe, shared / f"vae-{name}")
     seen = recipe.train.steps * recipe.train.batch_size

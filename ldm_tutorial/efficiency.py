@@ -33,6 +33,20 @@ def count_flops(function: Callable[[], Any]) -> int:
     return counter.get_total_flops()
 
 
+def training_step(
+    module: nn.Module, loss: Callable[[], torch.Tensor]
+) -> Callable[[], None]:
+    """A call that takes the gradients of a loss and lets fused AdamW step."""
+    optimizer = torch.optim.AdamW(module.train().parameters(), fused=True)
+
+    def step() -> None:
+        loss().backward()
+        optimizer.step()
+        optimizer.zero_grad()
+
+    return step
+
+
 @dataclass(frozen=True)
 class Timing:
     """Seconds of repeated calls."""

@@ -56,9 +56,7 @@ def narrow(*attention: int, patch_size: int = 1) -> UNetConfig:
 # 3.5 to 3.7 million parameters each, attention from 8 x 8 positions down.
 SPACES = {
     "pixel": Space(
-        UNetConfig(
-            channels=(32, 64, 96, 128), num_res_blocks=1, attention_levels=(3,)
-        )
+        UNetConfig(channels=(32, 64, 96, 128), num_res_blocks=1, attention_levels=(3,))
     ),
     "patch 4": Space(narrow(1, patch_size=4)),
     "f4": Space(narrow(1), VAEConfig(downsampling=4)),

@@ -57,7 +57,7 @@ class Scale:
         calls: how often the samplers that are compared call the model, and ...
         ancestral: ... how often DDPM does once more.
         seeds: how many seeds the headline pairs get.
-        seconds: what a training may cost where time is what is held equal.
+        seconds: what all trainings together may cost where time is held equal.
         sizes: of how many sizes of images the cost is measured, from 32 pixels up, and
             ...
         repeats: ... how often.
@@ -75,7 +75,7 @@ class Scale:
     calls: tuple[int, ...] = (5, 10, 15, 20, 50, 100)
     ancestral: int = 1000
     seeds: int = 3
-    seconds: float = 128.0
+    seconds: float = 320.0
     sizes: int = 4
     repeats: int = 5
 
@@ -94,7 +94,7 @@ SCALES = {
         calls=(2, 5),
         ancestral=10,
         seeds=1,
-        seconds=2.0,
+        seconds=4.0,
         sizes=2,
         repeats=1,
     ),
@@ -111,7 +111,7 @@ SCALES = {
         judged=2000,
         samples=2000,
         steps=50,
-        seconds=600.0,
+        seconds=1800.0,
         repeats=20,
     ),
 }

@@ -9,9 +9,14 @@ from torch import nn
 from torch.testing import assert_close
 
 from ldm_tutorial import against, benchmark, peers, race
-from ldm_tutorial.against import Work, compare, prepare, training_step
+from ldm_tutorial.against import Work, compare, prepare
 from ldm_tutorial.diffusion import add_noise
-from ldm_tutorial.efficiency import Timing, count_flops, count_parameters
+from ldm_tutorial.efficiency import (
+    Timing,
+    count_flops,
+    count_parameters,
+    training_step,
+)
 from ldm_tutorial.gaussian import DiagonalGaussian
 from ldm_tutorial.losses import kl_loss
 from ldm_tutorial.peers import LATENT, LIBRARIES, OURS, PEERS, PIXEL, SCHEDULE

@@ -76,15 +76,17 @@ def test_a_budget_buys_steps_at_the_price(two_spaces, tmp_path):
     vae = {"vae_step_seconds": 0.1, "vae_step_gflops": 5.0, "encode_seconds": 0.01}
     prices = {"patch 4": price, "f8": price | vae}
     (shared / "prices.json").write_text(json.dumps(prices))
-    row, pictures = cost_studies.spend(TINY, "f8", 0, tmp_path / "f8-seed0")
-    assert [point["steps"] for point in row["points"]] == [2, 2, 10]
-    assert [point["gflops"] for point in row["points"]] == [4, 4, 20]
-    assert row["vae_images"] == 2 * 8  # two fifths of five steps, by eight
-    assert row["vae_seconds"] == pytest.approx(16 / 4 * 0.1)
+    scale = replace(TINY, seconds=1.54)
+    row, pictures = cost_studies.spend(scale, "f8", 0, tmp_path / "f8-seed0")
+    assert row["vae_images"] == 5 * 8
+    assert row["vae_seconds"] == pytest.approx(40 / 4 * 0.1)
     assert row["encode_seconds"] == pytest.approx(16 / 4 * 0.01)
+    assert [point["steps"] for point in row["points"]] == [2, 2, 10]  # of half a second
+    assert [point["gflops"] for point in row["points"]] == [4, 4, 20]
     assert len(pictures) == 3
-    paid, _ = cost_studies.spend(TINY, "patch 4", 0, tmp_path / "patch-4-seed0")
+    paid, _ = cost_studies.spend(scale, "patch 4", 0, tmp_path / "patch-4-seed0")
     assert "vae_seconds" not in paid
+    assert [point["steps"] for point in paid["points"]] == [2, 8, 31]  # of all of it
 
 
 def test_without_attention_the_bill_grows_with_the_pixels(monkeypatch, tmp_path):

@@ -109,6 +109,8 @@ ARMS = {
     "ddpm_ablation": "v-min-snr",
     "samplers": "dpm-solver++",
     "frozen_vs_joint": "joint-normalised",
+    "cost_growth": "32",
+    "attribution": "vae-f8",
 }
 
 
