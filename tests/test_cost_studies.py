@@ -86,7 +86,7 @@ def test_a_budget_buys_steps_at_the_price(two_spaces, tmp_path):
     assert len(pictures) == 3
     paid, _ = cost_studies.spend(scale, "patch 4", 0, tmp_path / "patch-4-seed0")
     assert "vae_seconds" not in paid
-    assert [point["steps"] for point in paid["points"]] == [2, 8, 31]  # of all of it
+    assert [point["steps"] for point in paid["points"]] == [2, 8, 30]  # of all of it
 
 
 def test_without_attention_the_bill_grows_with_the_pixels(monkeypatch, tmp_path):
