@@ -228,7 +228,7 @@ def rows():
 def test_a_row_says_what_is_shown_and_what_is_right(rows):
     rows, pictures = rows
     for name, row in rows.items():
-        assert row["n"] == 32
+        assert row["n"] == 64  # twice what is judged
         assert set(row["against"]) == set(COMPARED[name])
         assert set(BANDS) <= set(row["measures"])
         assert ("reconstruction" in row) == (name in RECONSTRUCTED)
