@@ -236,7 +236,7 @@ def test_a_row_says_what_is_shown_and_what_is_right(rows):
     error = rows["second-decoder"]["reconstruction"]["error"]
     assert error["2 to 4 cycles"]["ratio"] < 0.1 < error["16 cycles and up"]["ratio"]
     assert pictures["crops"].shape == (len(TOPS), 3, 128, 128)
-    small = attribution.crops("samples", 32, 2)
+    small = attribution.crops("samples", 64, 2)
     assert torch.equal(pictures["crops"][:, :, 3::4, ::4], small)
 
 
