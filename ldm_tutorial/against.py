@@ -25,8 +25,7 @@ from ldm_tutorial.peers import (
     unet_loss,
 )
 from ldm_tutorial.recipes import best_device
-
-Row = dict[str, Any]
+from ldm_tutorial.study import Row
 
 
 @dataclass(frozen=True)

@@ -283,6 +283,7 @@ COMPARED = {
     "samples": ("second-decoder",),
     "samples-first-decoder": ("vae-f8", "samples"),
 }
+ORIGINALS = "originals"  # what all arms are measured by
 RECONSTRUCTED = ("vae-f8", "second-decoder", "perceptual")
 
 
@@ -297,10 +298,9 @@ def attribute(scale: Scale, name: str, folder: Path) -> tuple[Row, Pictures]:
     the sampler must not be mistaken for one of the model.
     """
     n, steps = 2 * scale.judged, 2 * scale.steps
-    x, y = originals(n)
-    x_hat, strong = shown(name, n, steps), strong_edge(x)
-    real = measure(x, y, strong)
-    found = ratios(measure(x_hat, y, strong), real)
+    x, _ = originals(n)
+    x_hat, real = shown(name, n, steps), measured(ORIGINALS, n, steps)
+    found = ratios(measured(name, n, steps), real)
     row: Row = {
         "n": n,
         "steps": steps if name.startswith("samples") else 0,
@@ -309,8 +309,8 @@ def attribute(scale: Scale, name: str, folder: Path) -> tuple[Row, Pictures]:
         "spectrum": (spectrum(x_hat).mean(0) / spectrum(x).mean(0)).tolist(),
     }
     for other in COMPARED[name]:
-        values = measure(shown(other, n, steps), y, strong)
-        row["against"][other] = differences(found, ratios(values, real))
+        values = ratios(measured(other, n, steps), real)
+        row["against"][other] = differences(found, values)
     if name in RECONSTRUCTED:
         row["reconstruction"] = compare_with_originals(x_hat, n)
     return row, {"crops": enlarged(crops(name, n, steps))}
@@ -334,6 +334,14 @@ def compare_with_originals(x_hat: Tensor, n: int) -> dict[str, Any]:
 def originals(n: int) -> tuple[Tensor, Tensor]:
     """The held-out images and their classes."""
     return whole(DATA.load("test"), n)
+
+
+@cache
+def measured(name: str, n: int, steps: int) -> Values:
+    """All rulers laid on what an arm shows, or on the originals themselves."""
+    x, y = originals(n)
+    images = x if name == ORIGINALS else shown(name, n, steps)
+    return measure(images, y, strong_edge(x))
 
 
 @cache

@@ -11,7 +11,6 @@ from typing import Any
 
 import torch
 
-from ldm_tutorial.against import Row
 from ldm_tutorial.codec import LatentCodec
 from ldm_tutorial.efficiency import (
     Timing,
@@ -26,7 +25,7 @@ from ldm_tutorial.peers import Ours, autoencoder_loss
 from ldm_tutorial.pipeline import LatentDiffusion
 from ldm_tutorial.recipes import best_device
 from ldm_tutorial.spaces import SPACES
-from ldm_tutorial.study import known
+from ldm_tutorial.study import Row, known
 from ldm_tutorial.vae import AutoencoderKL
 
 STEPS = 10  # of the sampler

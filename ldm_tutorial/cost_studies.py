@@ -26,13 +26,11 @@ from ldm_tutorial.efficiency import (
 from ldm_tutorial.evaluation import evaluate_codec, evaluate_samples
 from ldm_tutorial.layers import Attention
 from ldm_tutorial.losses import VAELossConfig
-from ldm_tutorial.pipeline import LatentDiffusion
 from ldm_tutorial.recipes import (
     LDMRecipe,
     VAERecipe,
     VAETraining,
     best_device,
-    train_ldm,
 )
 from ldm_tutorial.spaces import SPACES
 from ldm_tutorial.storage import write_json
@@ -44,6 +42,7 @@ from ldm_tutorial.study import (
     Scale,
     read_lines,
     sampled,
+    trained_ldm,
     trained_vae,
 )
 from ldm_tutorial.training import TrainConfig
@@ -141,7 +140,7 @@ def spend(scale: Scale, name: str, seed: int, folder: Path) -> tuple[Row, Pictur
             train=train,
         )
         here = folder / f"ldm-{seconds:g}"
-        model = finished_ldm(recipe, codec, here)
+        model = trained_ldm(recipe, codec, here)
         quality = evaluate_samples(
             model, DATA, scale.samples // 4, 10, sampler="dpm-solver++"
         )
@@ -192,13 +191,6 @@ def bought_codec(
         "encode_seconds": scale.latents / batch * price["encode_seconds"],
         "reconstruction": evaluate_codec(codec, DATA, scale.judged),
     }
-
-
-def finished_ldm(recipe: LDMRecipe, codec: Codec, folder: Path) -> LatentDiffusion:
-    """The diffusion model of a recipe; trained now, or read if that is done."""
-    if (folder / "model.safetensors").exists():
-        return LatentDiffusion.load(folder)
-    return train_ldm(recipe, codec, folder)[0]
 
 
 # --- growth with the size of the images -----------------------------------------------

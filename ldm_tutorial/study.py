@@ -13,7 +13,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from ldm_tutorial.codec import LatentCodec
+from ldm_tutorial.codec import Codec, LatentCodec
 from ldm_tutorial.efficiency import count_parameters
 from ldm_tutorial.evaluation import (
     draw,
@@ -174,6 +174,18 @@ def trained_vae(recipe: VAERecipe, folder: Path) -> LatentCodec:
     return train_vae(recipe, folder)[0]
 
 
+def trained_ldm(
+    recipe: LDMRecipe,
+    codec: Codec,
+    folder: Path,
+    watch: Callable[[LatentDiffusion, Log], Any] | None = None,
+) -> LatentDiffusion:
+    """The diffusion model of a recipe; trained now, or read if that is done."""
+    if (folder / "model.safetensors").exists():
+        return LatentDiffusion.load(folder)
+    return train_ldm(recipe, codec, folder, watch=watch)[0]
+
+
 def vae_recipe(scale: Scale, seed: int = 0, kl_weight: float = 1e-3, **shape: int):
     """A recipe at this scale; ``shape`` are fields of VAEConfig."""
     return VAERecipe(
@@ -226,11 +238,7 @@ def small_ldm(
     watch: Callable[[LatentDiffusion, Log], Any] | None = None,
 ) -> tuple[Row, LatentDiffusion]:
     """The same small diffusion model on any latents, and the quality of its samples."""
-    if (folder / "model.safetensors").exists():
-        model = LatentDiffusion.load(folder)
-    else:
-        recipe = recipe or ldm_recipe(scale)
-        model, _ = train_ldm(recipe, codec, folder, watch=watch)
+    model = trained_ldm(recipe or ldm_recipe(scale), codec, folder, watch)
     quality = evaluate_samples(model, DATA, scale.samples, scale.steps)
     return {"loss": last_line(folder)["diffusion"]} | quality, model
 
