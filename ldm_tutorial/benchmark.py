@@ -5,11 +5,16 @@ does not depend on them.
 """
 
 from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ProcessPoolExecutor
 from functools import partial
+from multiprocessing import get_context
 from pathlib import Path
+from threading import Event, Thread
 from typing import Any
 
+import psutil
 import torch
+from torch import nn
 
 from ldm_tutorial.codec import LatentCodec
 from ldm_tutorial.efficiency import (
@@ -32,7 +37,7 @@ STEPS = 10  # of the sampler
 MEASURES = (  # rows of the table
     *("parameters", "gflops", "train_ms", "sample_ms", "decode_ms", "decode_share"),
     *("encode_ms", "autoencoder_train_ms"),
-    *("activation_mb", "train_peak_mb", "sample_peak_mb"),
+    *("activation_mb", "train_peak_mb", "sample_peak_mb", "resident_mb"),
 )
 DRAWN = {  # bars of the figure
     "gflops": "operations",
@@ -41,6 +46,7 @@ DRAWN = {  # bars of the figure
     "activation_mb": "activations",
     "train_peak_mb": "peak, training",
     "sample_peak_mb": "peak, sampling",
+    "resident_mb": "resident",
 }
 
 HEADS = {  # columns of the table of libraries
@@ -65,8 +71,9 @@ def benchmark(
     included, of decoding and encoding, and of a training step of the autoencoder; each
     with the fastest and the slowest, _spread. decode_share: the decoder's part of the
     drawing. activation_mb: what a training step keeps for its backward pass, for one
-    image. train_peak_mb, sample_peak_mb: the most memory held at once, for the batch.
-    Where there is no autoencoder, its figures are 0.
+    image. train_peak_mb, sample_peak_mb: the most memory held at once, for the batch,
+    by ``efficiency.peak_bytes``. resident_mb: what the system sees, by
+    ``resident_bytes``. Where there is no autoencoder, its figures are 0.
 
     Raises:
         ValueError: for an unknown space, or a size that does not fit one.
@@ -77,6 +84,7 @@ def benchmark(
     calls: dict[str, Callable[[], Any]] = {}
     for name, model in models.items():
         report[name], timed = costs(model.to(best_device()), batch_size)
+        report[name]["resident_mb"] = resident_bytes(name, size, batch_size) / 1e6
         calls |= {f"{name}/{what}": call for what, call in timed.items()}
     for key, timing in time_side_by_side(calls, repeats).items():
         name, what = key.split("/")
@@ -113,6 +121,37 @@ def costs(model: LatentDiffusion, n: int) -> tuple[Row, dict[str, Callable[[], A
     return row, calls
 
 
+def resident_bytes(name: str, size: int, n: int) -> int:
+    """By how much a process grows that makes a model of SPACES and trains it for two
+    steps on ``n`` images: weights, gradients, what the optimiser keeps, activations,
+    and scratch space, in the memory of the CPU."""
+    with ProcessPoolExecutor(1, get_context("spawn")) as process:
+        return process.submit(grown, name, size, n).result()
+
+
+def grown(name: str, size: int, n: int) -> int:
+    """``resident_bytes`` of this process, which looks at itself every millisecond.
+    What torch loads when it trains for the first time does not count."""
+    line = nn.Linear(1, 1)
+    training_step(line, lambda: line(torch.ones(1, 1)).sum())()
+    seen, done = [psutil.Process().memory_info().rss], Event()
+
+    def watch() -> None:
+        while not done.wait(0.001):
+            seen.append(psutil.Process().memory_info().rss)
+
+    watcher = Thread(target=watch)
+    watcher.start()
+    model = SPACES[name].model(size).to(best_device())
+    z = torch.randn(n, *model.codec.latent_shape(size), device=model.device)
+    step = training_step(model.unet, lambda: model.loss(z, torch.zeros(n))[0])
+    step()
+    step()
+    done.set()
+    watcher.join()
+    return max(seen) - seen[0]
+
+
 def per_image(what: str, timing: Timing, n: int) -> Row:
     """Milliseconds per image: the median, and the fastest and the slowest call."""
     spread = [1000 * seconds / n for seconds in timing.spread]
@@ -140,10 +179,12 @@ def tables(report: dict[str, Any]) -> Iterator[str]:
         yield ""
         yield f"{name}: {found['unit']} after {found['seconds']:g} s"
         for run in found["runs"]:
-            best = " best" * (run["result"] == found["best"][run["system"]])
+            result, best = run["result"], found["best"][run["system"]]
+            told = "diverged" if result is None else f"{result:.4g}"
+            first = " best" * (result is not None and result == best)
             yield (
-                f"{run['system']:18}learning rate {run['learning_rate']:<8g}"
-                f"{run['images']:8} images{run['result']:10.4g}{best}"
+                f"{run['system']:23}learning rate {run['learning_rate']:<8g}"
+                f"{run['images']:8} images{told:>10}{first}"
             )
 
 

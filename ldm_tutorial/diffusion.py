@@ -69,22 +69,29 @@ def diffusion_loss(
     prediction_type: PredictionType = "eps",
     generator: torch.Generator | None = None,
     min_snr_gamma: float | None = None,
+    logit_normal: tuple[float, float] | None = None,
 ) -> Tensor:
-    """L_simple: mean squared error at uniformly drawn times (Ho et al. 2020, eq. 14).
+    """L_simple: mean squared error at randomly drawn times (Ho et al. 2020, eq. 14).
 
     Args:
         denoiser: maps z_t (B, ...) and t int64 (B,) to a prediction (B, ...).
         z_0: clean arrays (B, ...), at unit scale.
         min_snr_gamma: weigh the times as ``min_snr_weight`` does; None weighs all
             alike.
+        logit_normal: draw the times as ``logit_normal_times`` does, with this mean and
+            this standard deviation; None draws them uniformly.
 
     Returns:
         A scalar, in units of the target's variance per element.
     """
     device = z_0.device if generator is None else generator.device
-    t = torch.randint(
-        len(schedule), (len(z_0),), generator=generator, device=device
-    ).to(z_0.device)
+    size = (len(z_0),)
+    if logit_normal is None:
+        t = torch.randint(len(schedule), size, generator=generator, device=device)
+    else:
+        at_random = torch.randn(size, generator=generator, device=device)
+        t = logit_normal_times(at_random, len(schedule), *logit_normal)
+    t = t.to(z_0.device)
     eps = normal_like(z_0, generator)
     alpha_bar_t = schedule.at(t, like=z_0)
     target = prediction_target(z_0, eps, alpha_bar_t, prediction_type)
@@ -94,6 +101,17 @@ def diffusion_loss(
         snr = schedule.snr_at(t, like=z_0)
         error = min_snr_weight(snr, min_snr_gamma, prediction_type) * error
     return error.mean()
+
+
+def logit_normal_times(normal: Tensor, T: int, mean: float, std: float) -> Tensor:
+    """Times 0 to T - 1 in the shape of ``normal``, standard normal numbers: the logit
+    of t / T has this mean and this standard deviation (Esser et al. 2024,
+    arXiv:2403.03206, sec. 3.1, for which there T = 1).
+
+    Few times fall on the ends, where little is left to learn: with hardly any noise the
+    answer is plain to see, with hardly any signal it is the mean.
+    """
+    return (T * torch.sigmoid(mean + std * normal)).long().clamp(max=T - 1)
 
 
 def min_snr_weight(

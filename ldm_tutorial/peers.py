@@ -21,7 +21,7 @@ from ldm_tutorial.losses import VAELossConfig, kl_loss, reconstruction_loss
 from ldm_tutorial.samplers import ddim, last
 from ldm_tutorial.schedule import NoiseSchedule
 from ldm_tutorial.unet import UNet, UNetConfig
-from ldm_tutorial.vae import AutoencoderKL
+from ldm_tutorial.vae import AutoencoderKL, VAEConfig
 
 LATENT, PIXEL = (4, 8, 8), (3, 64, 64)
 SCHEDULE = NoiseSchedule.linear()  # Ho et al. 2020, as in all of the libraries
@@ -63,12 +63,16 @@ class Ours:
 
 
 class Patched(Ours):
-    """This library, with patches of 4 x 4 pixels folded into channels."""
+    """This library, with patches of 4 x 4 pixels folded into channels: by the UNet, and
+    by encoder and decoder, which are narrower as well."""
 
-    autoencodes, spaces = False, (PIXEL,)
+    spaces = (PIXEL,)
     configs: ClassVar = {
         PIXEL: UNetConfig(3, (112, 128), 1, attention_levels=(1,), patch_size=4)
     }
+
+    def autoencoder(self) -> nn.Module:
+        return AutoencoderKL(VAEConfig(decoder_patch=4, channels=(32, 64, 64, 128)))
 
 
 class Diffusers:
@@ -185,10 +189,10 @@ class SmallDiffusion(Diffusers):
 
 
 Library = Ours | Diffusers
-OURS = "ldm-tutorial"
+OURS, PATCHED = "ldm-tutorial", "ldm-tutorial, patch 4"
 LIBRARIES = {
     OURS: Ours,
-    f"{OURS}, patch 4": Patched,
+    PATCHED: Patched,
     "diffusers": Diffusers,
     "denoising-diffusion-pytorch": DenoisingDiffusion,
     "smalldiffusion": SmallDiffusion,

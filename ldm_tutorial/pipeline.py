@@ -38,6 +38,7 @@ class LatentDiffusion(nn.Module):
         classes: names of the classes, empty for an unconditional model.
         label_dropout: share of the labels hidden in training, for guidance.
         min_snr_gamma: weigh the times of the loss as ``diffusion.min_snr_weight`` does.
+        logit_normal: draw them as ``diffusion.logit_normal_times`` does.
 
     Raises:
         ValueError: if codec and UNet do not fit.
@@ -53,6 +54,7 @@ class LatentDiffusion(nn.Module):
         classes: tuple[str, ...] = (),
         label_dropout: float = 0.1,
         min_snr_gamma: float | None = None,
+        logit_normal: tuple[float, float] | None = None,
     ):
         super().__init__()
         channels = codec.latent_shape(image_size)[0]
@@ -77,6 +79,7 @@ class LatentDiffusion(nn.Module):
         self.prediction_type = prediction_type
         self.image_size, self.classes = image_size, tuple(classes)
         self.label_dropout, self.min_snr_gamma = label_dropout, min_snr_gamma
+        self.logit_normal = logit_normal
 
     @property
     def device(self) -> torch.device:
@@ -104,6 +107,7 @@ class LatentDiffusion(nn.Module):
             self.prediction_type,
             generator,
             self.min_snr_gamma,
+            self.logit_normal,
         )
         return loss, {"diffusion": loss.detach()}
 
@@ -239,6 +243,7 @@ class LatentDiffusion(nn.Module):
             "classes": self.classes,
             "label_dropout": self.label_dropout,
             "min_snr_gamma": self.min_snr_gamma,
+            "logit_normal": self.logit_normal,
         }
         save_model(folder, "LatentDiffusion", config, self.state_dict(), dtype)
 

@@ -13,6 +13,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from ldm_tutorial.against import WORKS, Work, takes_part
 from ldm_tutorial.codec import LatentCodec
 from ldm_tutorial.data import load_dataset
 from ldm_tutorial.efficiency import synchronize
@@ -21,13 +22,18 @@ from ldm_tutorial.peers import (
     LATENT,
     LIBRARIES,
     OURS,
+    PATCHED,
     Library,
     autoencoder_loss,
     unet_loss,
 )
 from ldm_tutorial.recipes import best_device, whole
 
-RATES = {OURS: (1e-3, 2e-3, 4e-3), "diffusers": (5e-4, 1e-3, 2e-3)}
+RATES = {
+    OURS: (1e-3, 2e-3, 4e-3),
+    PATCHED: (1e-3, 2e-3, 4e-3),
+    "diffusers": (5e-4, 1e-3, 2e-3),
+}
 WARMUP = 20  # steps
 
 
@@ -36,19 +42,19 @@ class Contest:
     """What is trained, on what, and how it is judged.
 
     Attributes:
+        work: of one step.
         build: the module of a library.
         loss: of a batch.
         data: what batches are taken from, on the device.
-        batch_size: of a step.
         judge: a number for a trained module.
         best: max or min.
         unit: of the number.
     """
 
+    work: Work
     build: Callable[[Library], nn.Module]
     loss: Callable[[Library, nn.Module, Tensor], Tensor]
     data: Tensor
-    batch_size: int
     judge: Callable[[Library, nn.Module], float]
     best: Callable[..., float]
     unit: str
@@ -64,25 +70,34 @@ def race(
     latents of vae-f8, by their loss on held-out latents under fixed times and noise.
 
     For each: unit; seconds; runs, each with system, learning_rate, steps, images seen
-    and result; best, by system; lead, our best less that of diffusers.
+    and result, which is null if the run diverged; best, by system.
 
     Args:
         seconds: of training, for each run.
         images, judged: to train on, and held out.
-        rates: learning rates of ours and of diffusers.
+        rates: learning rates by system, equally many for all.
     """
     found = {}
     for name, contest in contests(images, judged).items():
-        pairs = zip(*([(k, lr) for lr in lrs] for k, lrs in rates.items()), strict=True)
-        runs = [run(contest, *entry, seconds) for pair in pairs for entry in pair]
-        best = {
-            k: contest.best(r["result"] for r in runs if r["system"] == k)
-            for k in rates
-        }
-        lead = best[OURS] - best["diffusers"]
+        there = [k for k in rates if takes_part(LIBRARIES[k](), contest.work)]
+        turns = zip(*(rates[k] for k in there), strict=True)
+        runs = [
+            run(contest, k, rate, seconds)
+            for turn in turns
+            for k, rate in zip(there, turn, strict=True)
+        ]
+        best = {k: best_of(contest, runs, k) for k in there}
         told = {"unit": contest.unit, "seconds": seconds, "runs": runs}
-        found[name] = told | {"best": best, "lead": lead}
+        found[name] = told | {"best": best}
     return found
+
+
+def best_of(
+    contest: Contest, runs: Sequence[dict[str, Any]], system: str
+) -> float | None:
+    """The best result of a system's runs that did not diverge, if there is one."""
+    results = [run["result"] for run in runs if run["system"] == system]
+    return contest.best((r for r in results if r is not None), default=None)
 
 
 def contests(images: int, judged: int) -> dict[str, Contest]:
@@ -111,19 +126,19 @@ def contests(images: int, judged: int) -> dict[str, Contest]:
 
     return {
         "autoencoder": Contest(
+            WORKS["autoencoder step"],
             lambda library: library.autoencoder(),
             autoencoder_loss,
             x,
-            32,
             reconstruct,
             max,
             "PSNR in dB",
         ),
         "latent UNet": Contest(
+            WORKS["latent UNet step"],
             lambda library: library.unet(LATENT),
             unet_loss,
             z,
-            64,
             denoise,
             min,
             "loss on held-out latents",
@@ -144,9 +159,9 @@ def run(
     module = contest.build(library).to(best_device()).train()
     optimizer = torch.optim.AdamW(module.parameters(), betas=(0.9, 0.99), fused=True)
     dice = torch.Generator().manual_seed(0)
-    spent, steps = 0.0, 0
+    spent, steps, n = 0.0, 0, contest.work.images
     while spent < seconds:
-        chosen = torch.randint(len(contest.data), (contest.batch_size,), generator=dice)
+        chosen = torch.randint(len(contest.data), (n,), generator=dice)
         batch = contest.data[chosen.to(contest.data.device)]
         start = time.perf_counter()
         fall = 0.5 * (1 + math.cos(math.pi * spent / seconds))
@@ -166,6 +181,6 @@ def run(
         "system": system,
         "learning_rate": learning_rate,
         "steps": steps,
-        "images": steps * contest.batch_size,
-        "result": result,
+        "images": steps * n,
+        "result": result if math.isfinite(result) else None,
     }

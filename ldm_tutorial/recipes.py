@@ -111,6 +111,8 @@ class LDMRecipe(DataConfig):
         prediction_type: what the UNet predicts.
         min_snr_gamma: bound on the weight of easy times in the loss (5 is usual); null
             weighs all alike.
+        logit_normal: mean and standard deviation of the logit of t / T, for times that
+            keep away from both ends; null draws them uniformly.
         label_dropout: share of the labels hidden in training, for guidance.
         autoencoder: what becomes of the autoencoder: frozen; trained along on its own
             ``loss``, which the diffusion loss leaves alone (detached); trained on both
@@ -125,6 +127,7 @@ class LDMRecipe(DataConfig):
     schedule: ScheduleConfig = field(default_factory=ScheduleConfig)
     prediction_type: PredictionType = "eps"
     min_snr_gamma: float | None = None
+    logit_normal: tuple[float, float] | None = None
     label_dropout: float = 0.1
     autoencoder: Autoencoder = "frozen"
     loss: VAELossConfig = field(default_factory=VAELossConfig)
@@ -585,6 +588,7 @@ def build_ldm(
         classes,
         recipe.label_dropout,
         recipe.min_snr_gamma,
+        recipe.logit_normal,
     )
 
 
@@ -612,6 +616,11 @@ def check_training(recipe: LDMRecipe, codec: Codec) -> None:
         )
     if recipe.min_snr_gamma is not None and not recipe.min_snr_gamma > 0:
         raise ValueError(f"min_snr_gamma={recipe.min_snr_gamma}; give more than 0")
+    if recipe.logit_normal is not None and not recipe.logit_normal[1] > 0:
+        raise ValueError(
+            f"logit_normal={recipe.logit_normal}; give a mean and a standard deviation "
+            "above 0"
+        )
 
 
 def check_counts(config: Any, *names: str) -> None:
@@ -818,14 +827,20 @@ LDM_PRESETS["reference-middle"] = replace(
         steps=4200, batch_size=64, learning_rate=7e-4, precision="bf16", seed=1
     ),
 )
-LDM_PRESETS["reference"] = replace(
+LDM_PRESETS["reference-long"] = replace(
     LDM_PRESETS["reference-middle"],
     init="runs/ldm-f8-middle",
-    decoder="runs/vae-f8-decoder",
     length=100_000,
     train=TrainConfig(
         steps=8000, batch_size=64, learning_rate=8e-4, precision="bf16", seed=2
     ),
+)
+LDM_PRESETS["reference"] = replace(
+    LDM_PRESETS["reference-long"],
+    init="runs/ldm-f8-long",
+    decoder="runs/vae-f8-decoder",
+    logit_normal=(-0.4, 1.0),
+    train=replace(LDM_PRESETS["reference-long"].train, seed=3),
 )
 
 # A pixel model sees images as patches of 4 x 4 pixels: attention between all pixels of

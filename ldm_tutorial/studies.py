@@ -235,6 +235,7 @@ DDPM_ARMS: dict[str, dict[str, Any]] = {
     "eps": {},
     "eps-cosine": {"schedule": ScheduleConfig("cosine")},
     "eps-min-snr": {"min_snr_gamma": 5.0},
+    "eps-logit-normal": {"logit_normal": (-0.4, 1.0)},
     "v": {"prediction_type": "v"},
     "v-zero-snr": {"prediction_type": "v", "schedule": MENDED},
     "v-min-snr": {"prediction_type": "v", "min_snr_gamma": 5.0},
@@ -258,6 +259,7 @@ def predict(scale: Scale, what: dict[str, Any], folder: Path) -> tuple[Row, Pict
         "prediction_type": recipe.prediction_type,
         "schedule": config_to_dict(recipe.schedule),
         "min_snr_gamma": recipe.min_snr_gamma,
+        "logit_normal": recipe.logit_normal,
         "ema_decay": recipe.train.ema_decay,
         "samples": quality,
     }

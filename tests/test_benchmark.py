@@ -1,5 +1,6 @@
 """What the figures of a benchmark mean, with networks small enough to count by hand."""
 
+from dataclasses import replace
 from importlib.util import find_spec
 
 import pytest
@@ -19,7 +20,16 @@ from ldm_tutorial.efficiency import (
 )
 from ldm_tutorial.gaussian import DiagonalGaussian
 from ldm_tutorial.losses import kl_loss
-from ldm_tutorial.peers import LATENT, LIBRARIES, OURS, PEERS, PIXEL, SCHEDULE
+from ldm_tutorial.peers import (
+    LATENT,
+    LIBRARIES,
+    OURS,
+    PATCHED,
+    PEERS,
+    PIXEL,
+    SCHEDULE,
+)
+from ldm_tutorial.spaces import SPACES
 
 
 def installed(name):
@@ -69,8 +79,10 @@ def test_times_are_per_image_and_the_decoder_has_its_share(slow_clock, monkeypat
         return dict.fromkeys(coded, 0.0), dict.fromkeys(timed)
 
     monkeypatch.setattr(benchmark, "costs", costs)
+    monkeypatch.setattr(benchmark, "resident_bytes", lambda *_: 3e6)
     report = benchmark.benchmark(["pixel", "f8"], size=16, batch_size=2, repeats=1)
     pixel, latent = report["pixel"], report["f8"]
+    assert pixel["resident_mb"] == 3
     assert_close([pixel["train_ms"], latent["train_ms"]], [200.0, 10.0])
     assert_close(pixel["train_ms_spread"], [100.0, 300.0])
     assert_close([pixel["sample_ms"], latent["sample_ms"]], [1000.0, 100.0])
@@ -80,7 +92,8 @@ def test_times_are_per_image_and_the_decoder_has_its_share(slow_clock, monkeypat
     assert pixel["autoencoder_train_ms"] == 0
 
 
-def test_every_measure_is_there_and_pixels_cost_more():
+def test_every_measure_is_there_and_pixels_cost_more(monkeypatch):
+    monkeypatch.setattr(benchmark, "resident_bytes", lambda *_: 1)
     report = benchmark.benchmark(["pixel", "f8"], size=16, batch_size=2, repeats=1)
     pixel, latent = report["pixel"], report["f8"]
     assert pixel.keys() >= set(benchmark.MEASURES) <= latent.keys()
@@ -90,6 +103,14 @@ def test_every_measure_is_there_and_pixels_cost_more():
     assert all(latent[measure] > 0 for measure in benchmark.MEASURES)
     # gradients of all parameters live at the end of the backward pass
     assert latent["train_peak_mb"] > 4 * latent["parameters"] / 1e6
+
+
+def test_a_process_grows_by_what_training_holds():
+    """Weights, gradients and AdamW's two averages are the least; images add to it."""
+    few, many = (benchmark.resident_bytes("pixel", 16, n) for n in (1, 128))
+    parameters = count_parameters(SPACES["pixel"].model(16).unet)
+    assert few > 4 * 4 * parameters
+    assert many - few > 50e6
 
 
 def test_an_unknown_space_is_named():
@@ -178,17 +199,18 @@ def test_the_same_work_beside_diffusers(monkeypatch):
     works = {"latent UNet step": Work(1, LATENT), "autoencoder step": Work(1)}
     rows = against.against(["diffusers"], 1, works)
     told = [(row["work"], row["system"]) for row in rows]
-    assert told == [(work, name) for work in works for name in (OURS, "diffusers")]
+    systems = [OURS, "diffusers"], [OURS, PATCHED, "diffusers"]
+    assert told == [(w, s) for w, of in zip(works, systems, strict=True) for s in of]
     for row in rows:
         assert row["images_per_second"] > 0 and row["rate_share"] > 0
-    assert rows[1]["to_diffusers"] == rows[3]["to_diffusers"] == 1
+        assert row["to_diffusers"] == 1 or row["system"] != "diffusers"
 
 
 def test_who_takes_part():
     def names(work):
         return [k for k in LIBRARIES if against.takes_part(LIBRARIES[k](), work)]
 
-    assert names(against.WORKS["autoencoder step"]) == [OURS, "diffusers"]
+    assert names(against.WORKS["autoencoder step"]) == [OURS, PATCHED, "diffusers"]
     assert names(against.WORKS["latent sampling"]) == [OURS, *PEERS]
     assert names(against.WORKS["pixel UNet step"]) == list(LIBRARIES)
 
@@ -293,10 +315,10 @@ def line_fit(clock, best=min):
         return float((module.weight - 3).abs())
 
     return race.Contest(
+        work=Work(8),
         build=lambda library: nn.Linear(1, 1, bias=False),
         loss=lambda library, module, x: (module(x) - 3 * x).square().mean(),
         data=torch.randn(64, 1),
-        batch_size=8,
         judge=judge,
         best=best,
         unit="distance",
@@ -324,9 +346,29 @@ def test_the_best_of_each_is_compared(monkeypatch, ticking, best, ours, theirs):
     rates = {OURS: (1.0, 2.0, 3.0), "diffusers": (1.0, 2.0, 3.0)}
     found = race.race(5.0, rates=rates)["line"]
     assert found["best"] == {OURS: ours, "diffusers": theirs}
-    assert found["lead"] == ours - theirs
     assert [r["system"] for r in found["runs"]] == [OURS, "diffusers"] * 3
     assert [r["learning_rate"] for r in found["runs"]] == [1, 1, 2, 2, 3, 3]
+
+
+def test_a_run_that_diverges_is_told_and_never_best(monkeypatch, ticking):
+    monkeypatch.setattr(race, "contests", lambda *_: {"line": line_fit(ticking)})
+    rates = {OURS: (0.1, float("inf")), "diffusers": (float("inf"), float("inf"))}
+    found = race.race(20.0, rates=rates)
+    results = [run["result"] for run in found["line"]["runs"]]
+    assert results[1:] == [None] * 3 and results[0] < 3
+    assert found["line"]["best"] == {OURS: results[0], "diffusers": None}
+    lines = list(benchmark.tables({"race": found}))
+    runs = [line.split()[-1] for line in lines[2:]]
+    assert runs == ["best", "diverged", "diverged", "diverged"]
+
+
+def test_only_who_has_an_autoencoder_races_with_it(monkeypatch, ticking):
+    latent = replace(line_fit(ticking), work=against.WORKS["latent UNet step"])
+    found = {"line": line_fit(ticking), "latent": latent}
+    monkeypatch.setattr(race, "contests", lambda *_: found)
+    told = race.race(2.0, rates=dict.fromkeys(race.RATES, (0.1,)))
+    assert list(told["line"]["best"]) == [OURS, PATCHED, "diffusers"]
+    assert list(told["latent"]["best"]) == [OURS, "diffusers"]
 
 
 def test_both_contests_can_be_trained_and_judged():

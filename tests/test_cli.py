@@ -449,6 +449,8 @@ MISTAKES = [
     ("train-ldm --vae none {new} --autoencoder joint", "asked of a pixel model"),
     ("train-ldm --vae {vae} {new} --autoencoder x", "--autoencoder"),
     ("train-ldm --vae {vae} {new} --min_snr_gamma -1", "give more than 0"),
+    ("train-ldm --vae {vae} {new} --logit_normal [0,-1]", "deviation above 0"),
+    ("train-ldm --vae {vae} {new} --logit_normal [0]", "--logit_normal"),
     ("sample --model {ldm} --seed -1", "--seed -1: give 0 or more"),
     ("sample --model {ldm} --out {file}/grid.png", "cannot write to .* is a file"),
     ("sample --model {ldm} --out {few}/grid.xyz", "a file name that ends in .png"),

@@ -6,6 +6,7 @@ from torch.testing import assert_close
 from ldm_tutorial.diffusion import (
     add_noise,
     diffusion_loss,
+    logit_normal_times,
     min_snr_weight,
     prediction_target,
     split_prediction,
@@ -131,6 +132,30 @@ def test_the_loss_is_weighed_by_time():
     assert_close(weighed, wanted, atol=0.03, rtol=0)
     plain = diffusion_loss(predictor, schedule, z_0, "eps", seeded())
     assert plain > weighed
+
+
+def test_logit_normal_times_have_the_logit_that_was_asked_for():
+    T = 1_000_000
+    normal = torch.randn(20_000, dtype=torch.float64, generator=seeded())
+    t = logit_normal_times(normal, T, -0.4, 0.8)
+    logit = ((t.double() + 0.5) / T).logit()
+    assert_close(logit, -0.4 + 0.8 * normal, atol=1e-3, rtol=0)
+    ends = logit_normal_times(torch.tensor([-1e4, 1e4]), 1000, 0.0, 1.0)
+    assert ends.tolist() == [0, 999]
+
+
+@pytest.mark.parametrize("logit_normal", [(-3.0, 0.5), (2.0, 0.5)])
+def test_the_loss_is_of_the_times_that_are_drawn(logit_normal):
+    seen = []
+
+    def zero(z_t, t):
+        seen.append(t)
+        return torch.zeros_like(z_t)
+
+    z_0, schedule = torch.randn(4000, 2, generator=seeded()), NoiseSchedule.linear()
+    diffusion_loss(zero, schedule, z_0, generator=seeded(), logit_normal=logit_normal)
+    wanted = 1000 * torch.tensor(logit_normal[0]).sigmoid()  # the median
+    assert_close(seen[0].float().median(), wanted, atol=20, rtol=0)
 
 
 def test_a_weight_is_finite_where_no_signal_is_left():

@@ -121,6 +121,7 @@ def test_presets_have_the_same_names_everywhere():
         (replace(LDM, unet=UNetConfig(channels=(40,))), "make the channels a multiple"),
         (replace(LDM, label_dropout=1.5), "label_dropout=1.5; give a share, 0 to 1"),
         (replace(LDM, min_snr_gamma=0), "min_snr_gamma=0; give more than 0"),
+        (replace(LDM, logit_normal=(0.0, 0.0)), "standard deviation above 0"),
         (replace(LDM, autoencoder="thawed"), "'thawed' is unknown; choose frozen, det"),
         (replace(LDM, autoencoder="joint"), "'joint' was asked of a pixel model"),
     ],
