@@ -44,7 +44,7 @@ from ldm_tutorial.vae import AutoencoderKL, VAEConfig
 Ways = dict[str, Callable[[], Any]]
 Batch = tuple[Tensor, ...]
 
-CHUNK = 10  # training steps, or steps of the optimiser, that are timed at once
+CHUNK = 8  # training steps, or steps of the optimiser, that are timed at once
 
 
 # --- rows -----------------------------------------------------------------------------

@@ -11,6 +11,7 @@ import time
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass
 from importlib.util import find_spec
+from itertools import chain, count, islice
 from pathlib import Path
 from typing import Any, Literal
 
@@ -22,6 +23,7 @@ from torch.utils.data import DataLoader, Dataset, Sampler
 from ldm_tutorial.storage import write_json
 
 Log = dict[str, float]
+FETCHED = 256  # images that are fetched at a time, unless a batch is larger
 
 
 @dataclass(frozen=True)
@@ -405,12 +407,17 @@ class StepSampler(Sampler):
             )
         self.n, self.config, self.start = n, config, start
         self.rank, self.world = rank, world
+        self.size = size // world
 
     def __iter__(self) -> Iterator[list[int]]:
+        return self.batches(self.start)
+
+    def batches(self, start: int) -> Iterator[list[int]]:
+        """The same from another step on."""
         size, seed = self.config.batch_size, self.config.seed
         per_epoch = self.n // size
         epoch, order = -1, torch.empty(0)
-        for step in range(self.start, self.config.steps):
+        for step in range(start, self.config.steps):
             if step // per_epoch != epoch:
                 epoch = step // per_epoch
                 shuffle = torch.Generator().manual_seed(hash((seed, epoch)) % 2**63)
@@ -419,13 +426,36 @@ class StepSampler(Sampler):
             yield order[first : first + size][self.rank :: self.world].tolist()
 
 
+class GroupSampler(Sampler):
+    """The indices of ``together`` steps at once, from step ``first`` on."""
+
+    def __init__(self, sampler: StepSampler, first: int, together: int):
+        self.sampler, self.first, self.together = sampler, first, together
+
+    def __iter__(self) -> Iterator[list[int]]:
+        steps = self.sampler.batches(self.first)
+        while group := list(islice(steps, self.together)):
+            yield list(chain.from_iterable(group))
+
+
 def batches(dataset: Dataset, sampler: StepSampler) -> Iterator[tuple[int, Any]]:
-    """(step, batch) for every step from ``sampler.start`` to the last."""
-    config = sampler.config
+    """(step, batch) for every step from ``sampler.start`` to the last.
+
+    Batches are fetched several at a time, because an image costs less to draw beside
+    many others. The groups are the same wherever a training goes on, and so are the
+    images, to the last bit.
+    """
+    config, size = sampler.config, sampler.size
+    if sampler.start == config.steps:
+        return
+    together = max(1, FETCHED // size)
+    first = sampler.start // together * together
     loader = DataLoader(
         dataset,
-        batch_sampler=sampler,
+        batch_sampler=GroupSampler(sampler, first, together),
         num_workers=config.num_workers,
         generator=torch.Generator().manual_seed(config.seed),
     )
-    return zip(range(sampler.start, config.steps), loader, strict=True)
+    for step, group in zip(count(first, together), loader, strict=False):
+        parts = zip(*(b.split(size) for b in group), strict=True)
+        yield from ((s, b) for s, b in enumerate(parts, step) if s >= sampler.start)

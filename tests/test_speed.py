@@ -255,6 +255,7 @@ def test_the_overhead_of_the_loop_is_what_it_does_beside_the_steps(clock, monkey
         save(*args)
 
     monkeypatch.setattr(torch, "save", slow_save)
+    monkeypatch.setattr("ldm_tutorial.training.FETCHED", 4)  # one batch at a time
     data = SlowData(torch.randn(CHUNK * 4, 2), torch.zeros(CHUNK * 4))
     row = speed.loop("toy", Toy(), data, 4, replace(TINY, repeats=3))
     assert_close(row["ways"]["bare loop"]["seconds"], 1.0)

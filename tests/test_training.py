@@ -513,6 +513,26 @@ def test_batches_come_with_their_step_and_without_warnings(workers):
     assert found[0][1][1].tolist() == indices(40, config)[3]
 
 
+def test_images_are_the_same_to_the_bit_wherever_a_training_goes_on():
+    """An image depends on those it is drawn beside, by what rounding does."""
+
+    class Neighbours(Dataset):
+        def __len__(self):
+            return 40
+
+        def __getitems__(self, indices):
+            return [(torch.tensor([i, sum(indices)]),) for i in indices]
+
+    config = replace(CONFIG, steps=70)  # of 8 images: two full groups and a part
+    everything = list(batches(Neighbours(), StepSampler(40, config, 0, 0, 1)))
+    assert [step for step, _ in everything] == list(range(70))
+    for start in (1, 31, 32, 33, 69):
+        rest = list(batches(Neighbours(), StepSampler(40, config, start, 0, 1)))
+        assert_close(rest, everything[start:])
+    for (_, (batch,)), wanted in zip(everything, indices(40, config), strict=True):
+        assert batch[:, 0].tolist() == wanted
+
+
 # --- other devices and many processes -------------------------------------------------
 
 MANY = """
