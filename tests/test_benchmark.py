@@ -9,7 +9,7 @@ from PIL import Image
 from torch import nn
 from torch.testing import assert_close
 
-from ldm_tutorial import against, benchmark, peers, race
+from ldm_tutorial import against, benchmark, efficiency, peers, race
 from ldm_tutorial.against import Work, compare, prepare
 from ldm_tutorial.diffusion import add_noise
 from ldm_tutorial.efficiency import (
@@ -106,11 +106,13 @@ def test_every_measure_is_there_and_pixels_cost_more(monkeypatch):
 
 
 def test_a_process_grows_by_what_training_holds():
-    """Weights, gradients and AdamW's two averages are the least; images add to it."""
-    few, many = (benchmark.resident_bytes("pixel", 16, n) for n in (1, 128))
-    parameters = count_parameters(SPACES["pixel"].model(16).unet)
-    assert few > 4 * 4 * parameters
-    assert many - few > 50e6
+    """Weights, gradients and AdamW's two averages, and what is kept of the images."""
+    model = SPACES["pixel"].model(16)
+    z, t = torch.zeros(256, 3, 16, 16), torch.zeros(256, dtype=torch.int64)
+    kept = efficiency.activation_bytes(model.unet, z, t)
+    always = 4 * 4 * count_parameters(model.unet)
+    grown = benchmark.resident_bytes("pixel", 16, 256)
+    assert always + kept < grown < 3 * (always + kept)
 
 
 def test_an_unknown_space_is_named():

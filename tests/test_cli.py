@@ -20,8 +20,10 @@ from ldm_tutorial import (
     PixelCodec,
     UNet,
     UNetConfig,
+    benchmark,
     cli,
     evaluation,
+    factor_report,
     peers,
     recipes,
 )
@@ -46,6 +48,17 @@ def run(capsys):
         return status, *capsys.readouterr()
 
     return run
+
+
+@pytest.fixture(autouse=True)
+def quick_search(monkeypatch):
+    """A factor report searches for landscapes in a few steps instead of 200."""
+    search = factor_report.nearest_landscapes
+
+    def quick(x, y, judge, iterations, generator):
+        return search(x, y, judge, 3, generator)
+
+    monkeypatch.setattr(factor_report, "nearest_landscapes", quick)
 
 
 @pytest.fixture(scope="module")
@@ -256,7 +269,8 @@ def test_data_takes_a_folder_and_a_bare_download(small, run):
     assert f"{small / 'photos'}, test: 4 images of 8x8 in 2 classes" in out
 
 
-def test_benchmark_compares_spaces(run, tmp_path):
+def test_benchmark_compares_spaces(run, tmp_path, monkeypatch):
+    monkeypatch.setattr(benchmark, "resident_bytes", lambda *_: 1)
     command = ("benchmark", "--spaces", "pixel,f8", "--size", 16, "-n", 1)
     status, out, err = run(*command, "--repeats", 1, "--json", "--out", tmp_path)
     report = json.loads(out)
