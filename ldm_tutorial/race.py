@@ -29,11 +29,7 @@ from ldm_tutorial.peers import (
 )
 from ldm_tutorial.recipes import best_device, whole
 
-RATES = {
-    OURS: (1e-3, 2e-3, 4e-3),
-    PATCHED: (1e-3, 2e-3, 4e-3),
-    "diffusers": (5e-4, 1e-3, 2e-3),
-}
+RATES = dict.fromkeys((OURS, PATCHED, "diffusers"), (1e-3, 2e-3, 4e-3))
 WARMUP = 20  # steps
 
 
