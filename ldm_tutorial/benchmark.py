@@ -49,11 +49,11 @@ DRAWN = {  # bars of the figure
     "resident_mb": "resident",
 }
 
-HEADS = {  # columns of the table of libraries
-    "gflops": "GFLOP",
-    "images_per_second": "images/s",
-    "to_diffusers": "ratio",
-    "rate_share": "rate share",
+HEADS = {  # columns of the table of libraries, as wide as a page of the book
+    "gflops": " GFLOP",
+    "images_per_second": " images/s",
+    "to_diffusers": " ratio",
+    "rate_share": "  rate",
 }
 
 
@@ -171,10 +171,10 @@ def tables(report: dict[str, Any]) -> Iterator[str]:
             yield f"{what:20}{cells}"
     if rows := report.get("against"):
         yield ""
-        yield f"{'':18}{'':29}" + "".join(f"{h:>12}" for h in HEADS.values())
+        yield f"{'':45}" + "".join(HEADS.values())
         for row in rows:
-            cells = "".join(f"{row[k]:12.4g}" if k in row else "" for k in HEADS)
-            yield f"{row['work']:18}{row['system']:29}{cells}"
+            cells = (f"{row[k]:{len(h)}.3g}" for k, h in HEADS.items() if k in row)
+            yield f"{row['work']:17}{row['system']:28}{''.join(cells)}"
     for name, found in report.get("race", {}).items():
         yield ""
         yield f"{name}: {found['unit']} after {found['seconds']:g} s"
