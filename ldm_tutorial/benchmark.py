@@ -140,7 +140,7 @@ def grown(name: str, size: int, n: int) -> int:
         while not done.wait(0.001):
             seen.append(psutil.Process().memory_info().rss)
 
-    watcher = Thread(target=watch)
+    watcher = Thread(target=watch, daemon=True)  # a failed training ends it, too
     watcher.start()
     model = SPACES[name].model(size).to(best_device())
     z = torch.randn(n, *model.codec.latent_shape(size), device=model.device)

@@ -115,6 +115,11 @@ def test_a_process_grows_by_what_training_holds():
     assert always + kept < grown < 3 * (always + kept)
 
 
+def test_a_training_that_fails_while_it_is_watched_ends_its_process():
+    with pytest.raises(ValueError, match="size=12; this model halves its images"):
+        benchmark.resident_bytes("pixel", 12, 2)
+
+
 def test_an_unknown_space_is_named():
     with pytest.raises(ValueError, match="no space 'f5'; choose from pixel, patch 4"):
         benchmark.benchmark(["f5"])
