@@ -6,6 +6,7 @@ cores, ``gpu`` is for one accelerator. ``reference`` made the weights that ship.
 
 import hashlib
 import json
+import os
 import platform
 from collections.abc import Callable
 from copy import deepcopy
@@ -686,10 +687,11 @@ def record(
 
 
 def environment() -> dict[str, Any]:
-    """Where a record was made: device, threads and versions."""
+    """Where a record was made: device, threads and how they wait, and versions."""
     return {
         "device": device_name(),
         "threads": torch.get_num_threads(),
+        "omp_wait_policy": os.environ.get("OMP_WAIT_POLICY", "default"),
         "python": platform.python_version(),
         "torch": torch.__version__,
     }
