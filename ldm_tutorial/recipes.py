@@ -837,12 +837,17 @@ LDM_PRESETS["reference-long"] = replace(
         steps=8000, batch_size=64, learning_rate=8e-4, precision="bf16", seed=2
     ),
 )
-LDM_PRESETS["reference"] = replace(
+LDM_PRESETS["reference-late"] = replace(
     LDM_PRESETS["reference-long"],
     init="runs/ldm-f8-long",
     decoder="runs/vae-f8-decoder",
     logit_normal=(-0.4, 1.0),
     train=replace(LDM_PRESETS["reference-long"].train, seed=3),
+)
+LDM_PRESETS["reference"] = replace(
+    LDM_PRESETS["reference-late"],
+    init="runs/ldm-f8-late",
+    train=replace(LDM_PRESETS["reference-late"].train, steps=13_000, seed=4),
 )
 
 # A pixel model sees images as patches of 4 x 4 pixels: attention between all pixels of

@@ -124,8 +124,23 @@ def test_the_reference_is_right(name):
 @pytest.mark.parametrize("name", NAMES)
 def test_right_answers_are_given_back_however_they_are_written(name, capsys):
     for answer in RIGHT[name]:
-        assert check(name, answer) is answer
+        given = check(name, answer)
+        careful = judge(EXERCISES[name], answer).changed
+        assert (given.__wrapped__ if careful else given) is answer
         assert capsys.readouterr().out.startswith(f"✓ {name}: right.")
+
+
+def test_an_answer_that_writes_over_its_arguments_is_handed_copies(capsys):
+    def normalise(raw, mean, std):
+        return raw.sub_(mean.view(-1, 1, 1)).div_(std.view(-1, 1, 1))
+
+    given = check("normalise", normalise)
+    assert "writes over its argument raw, so the chapter hands it a copy" in (
+        capsys.readouterr().out
+    )
+    raw, mean, std = torch.ones(1, 2, 3, 3), torch.zeros(2), torch.full((2,), 2.0)
+    torch.testing.assert_close(given(raw, mean, std), torch.full((1, 2, 3, 3), 0.5))
+    torch.testing.assert_close(raw, torch.ones(1, 2, 3, 3))
 
 
 @pytest.mark.parametrize(("name", "misconception"), MISTAKES)

@@ -14,6 +14,7 @@ chapter goes on with it.
 may name a JSON file that keeps the progress over sessions.
 """
 
+import functools
 import html
 import inspect
 import json
@@ -52,7 +53,8 @@ def check(name: str, function: Any) -> Callable:
         function: the learner's function, filled in or not.
 
     Returns:
-        ``function`` itself if it is right, and the library's if it is blank.
+        ``function`` itself if it is right (handed copies of the arguments it writes
+        over, if any), and the library's if it is blank.
 
     Raises:
         NotRightYet: for a wrong answer; with LDM_TUTORIAL_CHECKS=soft the message is
@@ -64,7 +66,7 @@ def check(name: str, function: Any) -> Callable:
     note(exercise, verdict)
     if verdict.status == "right":
         print(praise(exercise, verdict))
-        return function
+        return on_copies(exercise, function, verdict.changed)
     if verdict.status == "blank":
         print(invitation(exercise))
         return exercise.reference
@@ -73,6 +75,24 @@ def check(name: str, function: Any) -> Callable:
         raise NotRightYet(message)
     print(message + "\n  Until then the chapter goes on with the library's function.")
     return exercise.reference
+
+
+def on_copies(
+    exercise: Exercise, function: Callable, changed: tuple[str, ...]
+) -> Callable:
+    """A function that may write over its arguments without harm to the chapter."""
+    if not changed:
+        return function
+    places = [exercise.arguments.index(name) for name in changed]
+
+    @functools.wraps(function)
+    def careful(*args: Any) -> Any:
+        given = list(args)
+        for i in places:
+            given[i] = given[i].clone()
+        return function(*given)
+
+    return careful
 
 
 def hint(name: str) -> None:
@@ -116,7 +136,10 @@ def soft() -> bool:
 def praise(exercise: Exercise, verdict: Verdict) -> str:
     text = f"✓ {exercise.name}: right. From here on the chapter uses your function."
     for name in verdict.changed:
-        text += f"\n  One thing to know: it writes over its argument {name}."
+        text += (
+            f"\n  One thing to know: it writes over its argument {name}, so the "
+            "chapter hands it a copy."
+        )
     return text
 
 

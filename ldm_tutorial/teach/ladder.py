@@ -70,7 +70,7 @@ def judge(exercise: Exercise, function: Any) -> Verdict:
     if complaint:
         return Verdict("wrong", complaint.rung, complaint.headline, complaint.detail)
     runs = [attempt(function, case) for case in exercise.cases]
-    if unfinished(runs[0]):
+    if unfinished(function, runs[0]):
         return Verdict("blank")
     complaint = climb(exercise, function, runs)
     if complaint is None:
@@ -111,12 +111,14 @@ def trivial(function: Any) -> bool:
     return empty and {step.opname for step in dis.get_instructions(code)} <= idle
 
 
-def unfinished(run: Run) -> bool:
-    """Whether a call ran into a blank: ``...`` where a value should be."""
+def unfinished(function: Callable, run: Run) -> bool:
+    """Whether a call ran into a blank: ``...`` where a value should be, or a raised
+    NotImplementedError. (Torch raises those, too, for a dtype it cannot handle.)"""
+    if isinstance(run.error, NotImplementedError):
+        return "raise" in failing_line(function, run.error) or not str(run.error)
     if run.error is not None:
-        return isinstance(run.error, NotImplementedError) or "ellipsis" in str(
-            run.error
-        )
+        typed = isinstance(run.error, TypeError | AttributeError)
+        return typed and "ellipsis" in str(run.error)
     return any(part is ... or part is NotImplemented for part in parts(run.output))
 
 
@@ -183,6 +185,10 @@ def check_kind(exercise: Exercise, run: Run, wanted: tuple) -> Complaint | None:
     if run.output is None:
         headline = "it returns nothing"
         return Complaint("shape", headline, "Does its last line begin with `return`?")
+    if len(given) != len(wanted) == 1 and isinstance(run.output, list):
+        headline = "the result is of another kind"
+        detail = f"{kind(wanted[0])} is wanted and {kind(run.output)} came."
+        return Complaint("shape", headline, detail[0].upper() + detail[1:])
     if len(given) != len(wanted):
         detail = (
             f"It should return {plural(len(wanted))} and returns {kind(run.output)}."

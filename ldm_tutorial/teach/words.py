@@ -16,6 +16,10 @@ ERRORS = {
     "retain_graph=True keeps it",
     "must be Tensor, not": "a torch function was given a plain number (try math, or "
     "** 0.5)",
+    "Input dtype must be either a floating": "the mean of true and false, or of whole "
+    "numbers, wants .float() first",
+    "check_uniform_bounds": "random numbers between 0 and 1 need a float dtype, as "
+    "torch.rand(y.shape) has",
     "modified by an inplace operation": "an in-place operation overwrites what the "
     "gradient needs",
 }
@@ -38,36 +42,43 @@ def given_as(exercise: Exercise, run: Run) -> str:
 def difference(got: Tensor, want: Tensor) -> str:
     """Expected and given values, or those farthest apart where there are many."""
     if want.numel() <= 6:
-        return f"{show(want)} is expected and {show(got)} came"
+        wanted, came = told_apart(want, got)
+        return f"{wanted} is expected and {came} came"
     place = int((got - want).abs().nan_to_num(math.inf).argmax())
-    pair = figure(want.flatten()[place]), figure(got.flatten()[place])
+    wanted, came = told_apart(want.flatten()[place], got.flatten()[place])
     index: list[int] = []
     for size in reversed(want.shape):
         place, i = divmod(place, size)
         index.insert(0, i)
-    return f"at {index}, {pair[0]} is expected and {pair[1]} came"
+    return f"at {index}, {wanted} is expected and {came} came"
 
 
-def figure(value: Any) -> str:
-    """A number in four digits, or a whole number in all of them."""
+def told_apart(want: Tensor, got: Tensor) -> tuple[str, str]:
+    """Both in words, in more digits where four show no difference."""
+    short = show(want), show(got)
+    return short if short[0] != short[1] else (show(want, 8), show(got, 8))
+
+
+def figure(value: Any, digits: int = 4) -> str:
+    """A number in a few digits, or a whole number in all of them."""
     value = float(value)
     if abs(value) < 1e-12:
         return "0"
     whole = value.is_integer() and abs(value) < 1e12
-    return f"{value:,.0f}" if whole else f"{value:.4g}"
+    return f"{value:,.0f}" if whole else f"{value:.{digits}g}"
 
 
-def show(value: Any) -> str:
+def show(value: Any, digits: int = 4) -> str:
     """A value in a line: numbers, lists of few numbers, or the shape of a tensor."""
     if isinstance(value, Tensor):
         if value.numel() > 8:
             return f"random {shape(value)}"
         if value.numel() == 1:
-            return figure(value)
-        return "[" + ", ".join(show(part) for part in value) + "]"
+            return figure(value, digits)
+        return "[" + ", ".join(show(part, digits) for part in value) + "]"
     if isinstance(value, bool | str | None.__class__):
         return repr(value)
-    return figure(value) if is_number(value) else kind(value)
+    return figure(value, digits) if is_number(value) else kind(value)
 
 
 def shape(value: Tensor) -> str:

@@ -18,9 +18,9 @@ def psnr(x_hat: Tensor, x: Tensor) -> Tensor:
 
 def images(seed: int, batch: int = 3) -> tuple[Tensor, Tensor]:
     """Images and reconstructions that are better for the first than for the last."""
-    x = randn(seed, batch, 3, 8, 8).clamp(-1, 1)
+    x = randn(seed, batch, 3, 6, 8).clamp(-1, 1)
     error = torch.linspace(0.05, 0.3, batch).view(-1, 1, 1, 1)
-    return x + error * randn(seed + 1, batch, 3, 8, 8), x
+    return (x + error * randn(seed + 1, batch, 3, 6, 8)).clamp(-1, 1), x
 
 
 def mse(x_hat: Tensor, x: Tensor) -> Tensor:
@@ -119,8 +119,8 @@ REPARAMETERISE = Exercise(
     prompt=(
         "The encoder puts out the mean `mu` and the logarithm of the *variance* "
         "`logvar`; `eps` is standard normal noise. All three have one shape. Return a "
-        "sample of $\\mathcal N(\\mu, \\sigma^2)$ that is made of `eps`, so that "
-        "gradients reach `mu` and `logvar`."
+        "sample of $\\mathcal N(\\mu, \\sigma^2)$ that is made of `eps`, above the "
+        "mean where `eps` is positive, so that gradients reach `mu` and `logvar`."
     ),
     reference=reparameterise,
     cases=(
@@ -199,7 +199,7 @@ COMPRESSION = Exercise(
         "How many times fewer numbers does the latent hold than the image? The image "
         "has 3 colours and `size` × `size` pixels, the latent `latent_channels` and "
         "$1/f$ of each side, $f$ = `downsampling`. Return values in over values out, "
-        "one number."
+        "one number, which need not be whole."
     ),
     reference=compression_ratio,
     lines="1-3 lines",
@@ -208,6 +208,7 @@ COMPRESSION = Exercise(
         Case(lambda: (64, 16, 16), expected=48.0),
         Case(lambda: (256, 4, 3), expected=16.0),
         Case(lambda: (512, 8, 16), expected=12.0),
+        Case(lambda: (96, 8, 5), expected=38.4),
     ),
     hints=(
         "Count both sides. The image has 3 · size · size values.",
@@ -288,6 +289,7 @@ RECALL = Exercise(
             note="h_hat = h / 4 inside the mask, 0 outside",
         ),
         Case(lambda: faded(-1.0), expected=-1.0, note="h_hat = -h inside the mask"),
+        Case(lambda: faded(1.5), expected=1.5, note="h_hat = 1.5 h inside the mask"),
         Case(lambda: details(0.8), note="detail at 0.8 of its contrast, with noise"),
     ),
     hints=(
@@ -343,9 +345,9 @@ def frechet(a: Tensor, b: Tensor) -> Tensor:
     return (a.mean() - b.mean()) ** 2 + (a.std() - b.std()) ** 2
 
 
-def numbers(seed: int, mean: float, std: float) -> Tensor:
-    """4,000 numbers with exactly this mean and standard deviation."""
-    a = randn(seed, 4000)
+def numbers(seed: int, mean: float, std: float, n: int = 4000) -> Tensor:
+    """Numbers with exactly this mean and standard deviation."""
+    a = randn(seed, n)
     return mean + std * (a - a.mean()) / a.std()
 
 
@@ -376,7 +378,7 @@ FRECHET = Exercise(
             rtol=2e-3,
         ),
         Case(
-            lambda: (numbers(3, -1.0, 0.5), numbers(4, 1.0, 2.0)),
+            lambda: (numbers(3, -1.0, 0.5), numbers(4, 1.0, 2.0, 3000)),
             expected=6.25,
             note="means -1 and 1, standard deviations 0.5 and 2",
             rtol=2e-3,
@@ -451,7 +453,8 @@ PERCEPTUAL = Exercise(
         "`f_hat` and `f` (B, C, H, W) are the feature maps that one layer of a network "
         "makes of reconstructions and of originals. Bring the C numbers at each "
         "position to unit length, take the squared difference, sum it over channels "
-        "and average it over positions. The result has shape (B,)."
+        "and average it over positions. The result has shape (B,). It will be a "
+        "loss, so gradients have to reach `f_hat`."
     ),
     reference=feature_distance,
     lines="2-3 lines",
@@ -548,6 +551,11 @@ PERCEPTUAL = Exercise(
 )
 
 
+def logits(*values: float) -> Tensor:
+    """One patch an image, (B, 1, 1, 1)."""
+    return torch.tensor(values).view(-1, 1, 1, 1)
+
+
 def hinge_d_loss(real_logits: Tensor, fake_logits: Tensor) -> Tensor:
     return losses.hinge_d_loss(real_logits, fake_logits)
 
@@ -558,8 +566,8 @@ HINGE = Exercise(
     minutes=5,
     title="what the discriminator minimises",
     prompt=(
-        "The discriminator gives one logit for each patch, high where it takes a patch "
-        "for real. Write its hinge loss: half the sum of the mean of "
+        "The discriminator gives one logit for each patch, (B, 1, h, w), high where "
+        "it takes a patch for real. Write its hinge loss: half the sum of the mean of "
         "$\\max(0, 1 - D(x))$ over `real_logits` and the mean of "
         "$\\max(0, 1 + D(\\hat x))$ over `fake_logits`, one number."
     ),
@@ -567,18 +575,19 @@ HINGE = Exercise(
     lines="2-3 lines",
     cases=(
         Case(
-            lambda: (torch.tensor([2.0]), torch.tensor([-3.0])),
+            lambda: (logits(2.0), logits(-3.0)),
             expected=torch.tensor(0.0),
         ),
         Case(
-            lambda: (torch.tensor([0.0]), torch.tensor([0.0])),
+            lambda: (logits(0.0), logits(0.0)),
             expected=torch.tensor(1.0),
         ),
         Case(
-            lambda: (torch.tensor([-1.0, 3.0]), torch.tensor([-2.0, 0.5])),
+            lambda: (logits(-1.0, 3.0), logits(-2.0, 0.5)),
             expected=torch.tensor(0.875),
+            note="real_logits -1 and 3, fake_logits -2 and 0.5",
         ),
-        Case(lambda: (1.5 * randn(1, 4, 1, 5, 5), 1.5 * randn(2, 4, 1, 5, 5))),
+        Case(lambda: (1.5 * randn(1, 4, 1, 5, 5), 1.5 * randn(2, 3, 1, 4, 5))),
     ),
     gradient=("real_logits", "fake_logits"),
     hints=(
@@ -647,10 +656,18 @@ def adaptive_weight(nll: Tensor, g_loss: Tensor, last_layer: Tensor) -> Tensor:
 
 def two_losses(pull: float, push: float) -> tuple[Tensor, Tensor, Tensor]:
     """Losses whose gradients at the layer (1, 2) have the lengths 10 pull, 2 push."""
-    layer = torch.tensor([1.0, 2.0], requires_grad=True)
+    layer = torch.tensor([1.0, 2.0]).view(1, 2, 1, 1).requires_grad_()
     h = layer.square()  # a part of the graph that both share
-    a, b = torch.tensor([3.0, 2.0]), torch.tensor([1.0, 0.0])
+    a, b = (torch.tensor(v).view(1, 2, 1, 1) for v in ([3.0, 2.0], [1.0, 0.0]))
     return pull * (a * h).sum(), push * (b * h).sum(), layer
+
+
+def backward_after(f) -> bool:
+    nll, g_loss, layer = two_losses(1.0, 1.0)
+    f(nll, g_loss, layer)
+    untouched = layer.grad is None
+    (nll + g_loss).backward()
+    return untouched
 
 
 def lengths(nll: Tensor, g_loss: Tensor, layer: Tensor) -> tuple[Tensor, Tensor]:
@@ -672,8 +689,10 @@ ADAPTIVE = Exercise(
         "Return VQGAN's weight of the adversarial loss, "
         "$\\lVert \\nabla \\mathrm{nll} \\rVert / (\\lVert \\nabla g \\rVert + "
         "10^{-4})$: the norms of the gradients of the scalars `nll` and `g_loss` with "
-        "respect to the tensor `last_layer`. `torch.autograd.grad(loss, last_layer, "
-        "retain_graph=True)` gives a tuple of one gradient. The weight is a constant: "
+        "respect to the tensor `last_layer`, of any shape. Both graphs are needed "
+        "afterwards, and `last_layer.grad` belongs to the optimiser. "
+        "`torch.autograd.grad(loss, last_layer, retain_graph=True)` gives a tuple of "
+        "one gradient. The weight is a constant: "
         "no gradient may flow through it."
     ),
     reference=adaptive_weight,
@@ -690,15 +709,19 @@ ADAPTIVE = Exercise(
             note="gradients of length 10 (nll) and 100 (g_loss)",
         ),
         Case(
-            lambda: two_losses(3.0, 0.25),
-            expected=torch.tensor(59.988),
-            note="gradients of length 30 (nll) and 0.5 (g_loss)",
+            lambda: two_losses(3.0, 0.005),
+            expected=torch.tensor(2970.297),
+            note="gradients of length 30 (nll) and 0.01 (g_loss)",
         ),
     ),
     properties=(
         (
             "The weight is a constant in the loss: finish with .detach().",
             lambda f: not torch.as_tensor(f(*two_losses(1.0, 1.0))).requires_grad,
+        ),
+        (
+            "It should leave last_layer.grad alone: that belongs to the optimiser.",
+            backward_after,
         ),
     ),
     hints=(
@@ -736,6 +759,11 @@ ADAPTIVE = Exercise(
         "squared norms": (
             lambda *a: ratio(*(n.square() for n in lengths(*a))),
             "the norms are squared; take .norm()",
+        ),
+        "nothing added": (
+            lambda *a: (lengths(*a)[0] / lengths(*a)[1]).detach(),
+            "the 1e-4 below the line is missing: it keeps the weight finite where the "
+            "discriminator has no gradient",
         ),
         "fraction of both": (
             lambda *a: ratio(lengths(*a)[0], sum(lengths(*a))),

@@ -144,7 +144,7 @@ BITS = Exercise(
             expected=torch.tensor([256.0, 256.0]),
             note="256 elements of ln 2 nats in each of two images",
         ),
-        Case(lambda: (randn(1, 3, 4, 2, 2).square(),)),
+        Case(lambda: (randn(1, 3, 4, 2, 5).square(),)),
     ),
     hints=(
         "Independent elements: the cost of an image is the sum over its elements, "
@@ -172,6 +172,10 @@ BITS = Exercise(
         "batch mean": (
             lambda kl: kl.sum((1, 2, 3)).mean() / math.log(2),
             "the images of the batch were averaged; each has its own rate",
+        ),
+        "rounded": (
+            lambda kl: kl.sum((1, 2, 3)) * 1.44,
+            "1.44 is rounded; 1 / math.log(2) is exact",
         ),
         "halves": (
             lambda kl: kl.sum((1, 2, 3)) / 2,
@@ -208,7 +212,7 @@ KL_WEIGHT = Exercise(
             "latent_elements = 4096",
             atol=1e-12,
         ),
-        Case(lambda: (0.5, 12288, 256)),
+        Case(lambda: (0.5, 3000, 256)),
     ),
     hints=(
         "Scaling a whole loss moves no minimum. Which factor turns sum(error) into "
@@ -274,7 +278,7 @@ FREE_BITS = Exercise(
             lambda: (torch.tensor([[0.0], [1.0]]), 0.1),
             expected=torch.tensor(0.5),
         ),
-        Case(lambda: (0.1 * randn(1, 16, 4, 2, 2).square(), 0.13)),
+        Case(lambda: (0.1 * randn(3, 16, 4, 2, 2).square(), 0.12)),
     ),
     gradient=("kl",),
     hints=(
@@ -307,6 +311,13 @@ FREE_BITS = Exercise(
             lambda kl, allowance: kl.flatten(1).mean(1).clamp(min=allowance).mean(),
             "the mean was taken over the elements of an image; take it over the batch, "
             "dimension 0",
+        ),
+        "per channel": (
+            lambda kl, allowance: (
+                kl.transpose(0, 1).flatten(1).mean(1).clamp(min=allowance).mean()
+            ),
+            "each channel got an allowance, as some codes do; here each element has "
+            "its own",
         ),
         "sum in place of mean": (
             lambda kl, allowance: kl.mean(0).clamp(min=allowance).sum(),
@@ -481,6 +492,10 @@ NORMALISE = Exercise(
             lambda raw, mean, std: raw / std.view(-1, 1, 1),
             "the mean was not subtracted",
         ),
+        "brackets missing": (
+            lambda raw, mean, std: raw - mean.view(-1, 1, 1) / std.view(-1, 1, 1),
+            "only the mean was divided by std: brackets are missing",
+        ),
         "scale kept": (
             lambda raw, mean, std: raw - mean.view(-1, 1, 1),
             "the scale was left as it is",
@@ -511,6 +526,16 @@ def few_units() -> tuple[Tensor, Tensor, float]:
     return mu, torch.zeros(10, 4), 0.05
 
 
+def with_least(least: float) -> tuple[Tensor, Tensor, float]:
+    return *few_units()[:2], least
+
+
+def spreads() -> tuple[Tensor, Tensor, float]:
+    """Four elements that spend 0.81, 0.18, 0.035 and 0.025 nats by their variance."""
+    logvar = torch.tensor([math.log(4.0), -1.0, -0.4, 0.3]).repeat(10, 1)
+    return torch.zeros(10, 4), logvar, 0.04
+
+
 ACTIVE = Exercise(
     name="active_units",
     chapter=2,
@@ -529,6 +554,21 @@ ACTIVE = Exercise(
             expected=0.75,
             note="4 elements that spend on average 0.2, 0.5, 0.08 and 0 nats, "
             "least = 0.05",
+        ),
+        Case(
+            lambda: with_least(0.1),
+            expected=0.5,
+            note="the same elements, least = 0.1",
+        ),
+        Case(
+            lambda: with_least(0.3),
+            expected=0.25,
+            note="the same elements, least = 0.3",
+        ),
+        Case(
+            spreads,
+            expected=0.5,
+            note="mu = 0, logvar of 4 elements ln 4, -1, -0.4 and 0.3, least = 0.04",
         ),
         Case(posteriors, rtol=2e-3),
     ),
@@ -612,6 +652,16 @@ SLERP = Exercise(
         Case(
             lambda: (*(2 * v for v in pair()), 1 / 3),
             expected=torch.tensor([3**0.5, 1.0]),
+        ),
+        Case(
+            lambda: (torch.tensor([1.0, 0.0]), torch.tensor([-0.5, 0.75**0.5]), 0.5),
+            expected=torch.tensor([0.5, 0.75**0.5]),
+            note="two vectors of length 1 at an angle of 120°, t = 0.5",
+        ),
+        Case(
+            lambda: (torch.tensor([2.0, 0.0]), torch.tensor([1.0, 3**0.5]), 0.5),
+            expected=torch.tensor([3**0.5, 1.0]),
+            note="two vectors of length 2 at an angle of 60°, t = 0.5",
         ),
         Case(lambda: (randn(1, 4, 3, 3), 2 * randn(2, 4, 3, 3), 0.25)),
     ),

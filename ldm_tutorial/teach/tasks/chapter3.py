@@ -77,6 +77,14 @@ ADD_NOISE = Exercise(
             note="z_0 and eps random (4, 4, 4, 4), t = [0, 100, 400, 999], the linear "
             "schedule",
         ),
+        Case(
+            lambda: (
+                *batch(5)[:2],
+                torch.tensor([10, 300, 700]),
+                NoiseSchedule.linear(),
+            ),
+            note="z_0 and eps random (3, 4, 2, 5), t = [10, 300, 700]",
+        ),
     ),
     properties=(
         (
@@ -148,7 +156,7 @@ def v_target(z_0: Tensor, eps: Tensor, alpha_bar_t: Tensor) -> Tensor:
 
 def batch(seed: int) -> tuple[Tensor, Tensor, Tensor]:
     """Two arrays and a level of noise for each image."""
-    return randn(seed, 3, 4, 2, 2), randn(seed + 1, 3, 4, 2, 2), column(0.9, 0.5, 0.1)
+    return randn(seed, 3, 4, 2, 5), randn(seed + 1, 3, 4, 2, 5), column(0.9, 0.5, 0.1)
 
 
 def cos_sin(a: Tensor) -> tuple[Tensor, Tensor]:
@@ -163,7 +171,7 @@ V_TARGET = Exercise(
     prompt=(
         "Return the target $v = \\sqrt{\\bar\\alpha_t}\\,\\varepsilon - "
         "\\sqrt{1 - \\bar\\alpha_t}\\, z_0$. `alpha_bar_t` has shape (B, 1, 1, 1) and "
-        "broadcasts by itself."
+        "broadcasts by itself. It may be 0, where no signal is left."
     ),
     reference=v_target,
     cases=(
@@ -304,8 +312,8 @@ def posterior(
 
 def a_step() -> tuple[Tensor, Tensor, Tensor, Tensor]:
     return (
-        randn(5, 3, 4, 2, 2),
-        randn(6, 3, 4, 2, 2),
+        randn(5, 3, 4, 2, 5),
+        randn(6, 3, 4, 2, 5),
         column(0.6, 0.3, 0.05),
         column(0.9, 0.5, 0.06),
     )
@@ -359,7 +367,7 @@ POSTERIOR = Exercise(
         "`alpha_bar_t` and `alpha_bar_s` are $\\bar\\alpha$ at the two times, shape "
         "(B, 1, 1, 1). The step's own $1 - \\beta$ is $\\bar\\alpha_t / "
         "\\bar\\alpha_s$; with it the formula of $q(z_{t-1} \\mid z_t, z_0)$ holds for "
-        "strides of any length. "
+        "strides of any length, the last one included, where $\\bar\\alpha_s = 1$. "
         "The variance has the shape of `alpha_bar_t`."
     ),
     reference=posterior,
@@ -440,9 +448,13 @@ def draws(z: float, x0: float, a_t: float, a_s: float):
     return lambda: (
         torch.full(shape, z),
         torch.full(shape, x0),
-        torch.tensor(a_t),
-        torch.tensor(a_s),
+        torch.full((10, 1, 1, 1), a_t),
+        torch.full((10, 1, 1, 1), a_s),
     )
+
+
+def dice() -> torch.Generator:
+    return torch.Generator().manual_seed(1)
 
 
 DRAWS = "mean and standard deviation of 100,000 draws with z_t = {}, x0 = {}, "
@@ -482,7 +494,7 @@ DDPM_STEP = Exercise(
         "Draw $z_s$ from the posterior: its mean, plus fresh standard normal noise "
         "times its standard deviation. Use your `posterior(z_t, x0, alpha_bar_t, "
         "alpha_bar_s)`, and `torch.randn(z_t.shape, generator=generator, "
-        "device=z_t.device)` for the noise."
+        "device=z_t.device)` for the noise. Shapes are as in `posterior`."
     ),
     reference=samplers.ddpm_step,
     lines="3 lines",
@@ -499,6 +511,17 @@ DDPM_STEP = Exercise(
         (
             "Each image needs noise of its own.",
             lambda f: float(f(*draws(0.0, 0.0, 0.16, 0.25)()).std(0).mean()) > 0.1,
+        ),
+        (
+            "Two calls should draw different noise.",
+            lambda f: not torch.equal(*(f(*draws(1.0, 2.0, 0.1, 0.2)()) for _ in "ab")),
+        ),
+        (
+            "Two generators with the same seed should give the same draw: hand "
+            "`generator` to torch.randn.",
+            lambda f: torch.equal(
+                *(f(*draws(1.0, 2.0, 0.1, 0.2)(), dice()) for _ in "ab")
+            ),
         ),
         (
             "The last step (alpha_bar_s = 1) should give x0, without noise.",
@@ -564,7 +587,8 @@ DDIM_STEP = Exercise(
         "Step from $t$ to $s < t$ without fresh noise: estimate $\\hat z_0$ from `z_t` "
         "and the guessed noise `eps`, then mix the two again with less noise, "
         "$\\sqrt{\\bar\\alpha_s}\\,\\hat z_0 + \\sqrt{1 - \\bar\\alpha_s}\\,"
-        "\\varepsilon$. `alpha_bar_t` and `alpha_bar_s` broadcast."
+        "\\varepsilon$. `alpha_bar_t` and `alpha_bar_s` have shape (B, 1, 1, 1), or "
+        "(1, 1, 1, 1) for all images together."
     ),
     reference=ddim_step,
     lines="2 lines",
@@ -584,8 +608,8 @@ DDIM_STEP = Exercise(
             "A step that goes nowhere (alpha_bar_s = alpha_bar_t) should change "
             "nothing.",
             lambda f: torch.allclose(
-                f(randn(1, 2, 3), randn(2, 2, 3), torch.tensor(0.3), torch.tensor(0.3)),
-                randn(1, 2, 3),
+                f(*batch(1)[:2], column(*[0.3] * 3), column(*[0.3] * 3)),
+                batch(1)[0],
                 atol=1e-4,
             ),
         ),
@@ -627,8 +651,8 @@ DDIM_STEP = Exercise(
         ),
         "nowhere": (
             lambda z, eps, a_t, a_s: z.clone(),
-            "this is z_t again: the mixture was made with ᾱ_t, and ᾱ_s is where the "
-            "step goes",
+            "this is z_t again: it was taken apart and mixed at one and the same time. "
+            "z_t is at ᾱ_t, and the step goes to ᾱ_s",
         ),
         "noise of t": (
             lambda z, eps, a_t, a_s: (
@@ -670,12 +694,25 @@ def exact(schedule: NoiseSchedule, mean: float = MEAN, spread: float = SPREAD):
     return denoiser
 
 
-def sampling(steps: int):
+def sampling(steps: int, T: int = 1000):
     def make():
-        schedule = NoiseSchedule.linear()
+        schedule = NoiseSchedule.linear(T)
         return exact(schedule), schedule, randn(1, 64, 2, 4, 4), steps
 
     return make
+
+
+def calls(f) -> bool:
+    """Whether the denoiser is asked once at each of the times, from the noisiest."""
+    denoiser, schedule, z_T, steps = sampling(5)()
+    seen: list[int] = []
+
+    def watched(z_t: Tensor, t: Tensor) -> Tensor:
+        seen.append(int(t[0]))
+        return denoiser(z_t, t)
+
+    f(watched, schedule, z_T, steps)
+    return seen == schedule.timesteps(steps)
 
 
 def ddim_slip(kind: str):
@@ -700,7 +737,7 @@ def ddim_slip(kind: str):
                 a_s = schedule.alpha_bar[0]
             z = a_s.sqrt() * x0 + (1 - a_s).sqrt() * eps
             if kind == "one jump":
-                return x0
+                return z
         return z
 
     return f
@@ -725,8 +762,18 @@ SAMPLER = Exercise(
         Case(sampling(1), note="an exact denoiser and 1 step"),
         Case(sampling(4), note="an exact denoiser and 4 steps", rtol=1e-3, atol=1e-3),
         Case(sampling(50), note="an exact denoiser and 50 steps", rtol=1e-3, atol=1e-3),
+        Case(
+            sampling(5, 200),
+            note="an exact denoiser, a schedule of 200 times and 5 steps",
+            rtol=1e-3,
+            atol=1e-3,
+        ),
     ),
     properties=(
+        (
+            "The denoiser should be called once for each of the times, in their order.",
+            calls,
+        ),
         (
             f"With 250 steps the samples should have mean {MEAN:g} and standard "
             f"deviation {SPREAD:g}, as the data do.",
@@ -801,8 +848,8 @@ TIME_EMBEDDING = Exercise(
         "Turn times `t`, int64 (B,), into vectors (B, `dim`): first the cosines, then "
         "the sines of $t\\,\\omega_i$, with the frequencies "
         "$\\omega_i = 10000^{-i / (d/2)}$ for $i = 0, \\dots, d/2 - 1$, where $d$ is "
-        "`dim`, an even number. So the first frequency is 1, and the last is not quite "
-        "1/10000."
+        "`dim`, an even number, and the 10000 is `max_period`. So the first frequency "
+        "is 1, and the last is not quite 1/10000."
     ),
     reference=time_embedding,
     lines="3 lines",
@@ -857,7 +904,7 @@ TIME_EMBEDDING = Exercise(
         ),
         "end included": (
             lambda t, dim: waves(
-                angles(t, dim, -torch.arange(dim // 2) / max(1, dim // 2 - 1))
+                angles(t, dim, -torch.arange(dim // 2) / (dim // 2 - 1))
             ),
             "the last frequency is exactly 1/10000: divided by d/2 - 1 in place of d/2",
         ),
@@ -903,6 +950,18 @@ def dropped(share: float) -> Case:
     )
 
 
+def by_class(f) -> bool:
+    hidden = f(classes(), 0.5, 4) == 4
+    shares = [float(hidden[classes() == k].double().mean()) for k in range(4)]
+    return max(shares) - min(shares) < 0.1
+
+
+def counts(f) -> bool:
+    """Of a small batch, each number of hidden labels should turn up in many calls."""
+    found = [int((f(torch.arange(4), 0.5, 9) == 9).sum()) for _ in range(300)]
+    return set(found) == {0, 1, 2, 3, 4}
+
+
 def rest_kept(f) -> bool:
     y = f(classes(), 0.5, 4)
     return bool(((y == classes()) | (y == 4)).all())
@@ -926,12 +985,7 @@ CLASS_DROPOUT = Exercise(
         ("Labels that are not hidden should stay what they are.", rest_kept),
         (
             "Chance should decide for each label by itself, not by its class.",
-            lambda f: all(
-                0.4
-                < float((f(classes(), 0.5, 4)[classes() == k] == 4).double().mean())
-                < 0.6
-                for k in range(4)
-            ),
+            by_class,
         ),
         (
             "With share = 0 nothing, and with share = 1 everything should be hidden.",
@@ -939,6 +993,15 @@ CLASS_DROPOUT = Exercise(
                 torch.equal(f(classes(), 0.0, 4), classes())
                 and bool((f(classes(), 1.0, 4) == 4).all())
             ),
+        ),
+        (
+            "Two calls should hide different labels.",
+            lambda f: not torch.equal(*(f(classes(), 0.5, 4) for _ in "ab")),
+        ),
+        (
+            "How many labels of a batch are hidden is left to chance, too: of four, "
+            "any number from none to all.",
+            counts,
         ),
         (
             "Chance should decide for each label by itself, not for whole blocks.",
@@ -1011,7 +1074,9 @@ GUIDANCE = Exercise(
     cases=(
         Case(lambda: (first(3.0), first(1.0), 2.0), expected=first(5.0)),
         Case(lambda: (first(3.0), first(1.0), 0.5), expected=first(2.0)),
-        Case(lambda: (randn(1, 2, 4, 3, 3), randn(2, 2, 4, 3, 3), 7.5)),
+        Case(lambda: (first(3.0), first(1.0), 0.0), expected=first(1.0)),
+        Case(lambda: (first(3.0), first(1.0), 1.0), expected=first(3.0)),
+        Case(lambda: (randn(1, 2, 4, 3, 5), randn(2, 2, 4, 3, 5), 7.5)),
     ),
     hints=(
         "The way from uncond to cond is cond - uncond.",
@@ -1083,7 +1148,7 @@ MIN_SNR = Exercise(
             expected=torch.tensor([1.0, 1.0, 0.5]),
         ),
         Case(lambda: (ratios(), 5.0)),
-        Case(lambda: (ratios(), 2.0)),
+        Case(lambda: (ratios(), 2.5)),
     ),
     hints=(
         "The minimum of a tensor and a number is .clamp(max=gamma).",
@@ -1192,7 +1257,7 @@ def latents_from_cache(
 
 def a_cache() -> tuple[Tensor, Tensor, Tensor, Tensor]:
     mean, std = torch.tensor([1.0, -2.0, 0.5]), torch.tensor([0.5, 2.0, 3.0])
-    return randn(1, 2, 6, 4, 4), randn(2, 2, 3, 4, 4), mean, std
+    return randn(1, 2, 6, 4, 5), randn(2, 2, 3, 4, 5), mean, std
 
 
 def from_cache(scale=None, norm=None, halves=None):
@@ -1231,7 +1296,7 @@ CACHED = Exercise(
             expected=first(2.0),
             note="moments = [5, ln 4] (μ = 5, σ = 2), eps = 1, mean = [1], std = [3]",
         ),
-        Case(a_cache, note="random moments (2, 6, 4, 4), three channels"),
+        Case(a_cache, note="random moments (2, 6, 4, 5), three channels"),
     ),
     hints=(
         "mu, logvar = moments.chunk(2, dim=1) cuts the channels in two.",
@@ -1272,6 +1337,17 @@ CACHED = Exercise(
         "scaled twice": (
             from_cache(norm=lambda raw, mean, std: (raw - mean) / std**2),
             "the scale was applied twice",
+        ),
+        "along the columns": (
+            lambda moments, eps, mean, std: (
+                (
+                    moments.chunk(2, dim=1)[0]
+                    + (0.5 * moments.chunk(2, dim=1)[1]).exp() * eps
+                    - mean
+                )
+                / std
+            ),
+            "mean and std, (C,), were lined up with the columns, not with the channels",
         ),
         "halves exchanged": (
             from_cache(halves=lambda m: m.chunk(2, dim=1)[::-1]),
