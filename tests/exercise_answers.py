@@ -622,6 +622,7 @@ NEARLY = {
         (adaptive_by(lambda g: g.square().mean().sqrt()), "values differ"),
         (adaptive_by(lambda g: (g.square().sum() + 1e-4).sqrt()), "values differ"),
         (adaptive_by(lambda g: g.norm(dim=-1)), "another shape"),
+        (adaptive_by(lambda g: g.norm(dim=1).mean()), "values differ"),
     ],
     "bits": [
         (

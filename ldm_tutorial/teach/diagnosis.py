@@ -92,7 +92,7 @@ def pattern(exercise: Exercise, runs: list[Run], given: list[list[Tensor]]) -> s
         pairs = zip(runs, given, strict=True)
         if all(same(g, untouched(r.case, i), r.case) for r, g in pairs):
             return f"it returns {name} as it came"
-    usable = want.abs() > 1e-6
+    usable = want.abs() > 1e-9
     if int(usable.sum()) < 3:
         return ""
     return relation(got, want, usable)

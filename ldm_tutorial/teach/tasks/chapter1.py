@@ -654,11 +654,16 @@ def adaptive_weight(nll: Tensor, g_loss: Tensor, last_layer: Tensor) -> Tensor:
     return losses.adaptive_weight(nll, g_loss, last_layer)
 
 
+def diagonal(*values: float) -> Tensor:
+    """A layer of 2 x 2 channels whose rows differ, (2, 2, 1, 1)."""
+    return torch.diag(torch.tensor(values))[:, :, None, None].clone()
+
+
 def two_losses(pull: float, push: float) -> tuple[Tensor, Tensor, Tensor]:
-    """Losses whose gradients at the layer (1, 2) have the lengths 10 pull, 2 push."""
-    layer = torch.tensor([1.0, 2.0]).view(1, 2, 1, 1).requires_grad_()
+    """Losses whose gradients at the layer have the lengths 10 pull, 2 push."""
+    layer = diagonal(1.0, 2.0).requires_grad_()
     h = layer.square()  # a part of the graph that both share
-    a, b = (torch.tensor(v).view(1, 2, 1, 1) for v in ([3.0, 2.0], [1.0, 0.0]))
+    a, b = diagonal(3.0, 2.0), diagonal(1.0, 0.0)
     return pull * (a * h).sum(), push * (b * h).sum(), layer
 
 

@@ -141,6 +141,18 @@ ADD_NOISE = Exercise(
             lambda z, eps, t, s: s.at(t, z).sqrt() * z + (1 - s.at(t, z).sqrt()) * eps,
             "the noise's factor is the root of 1 - ᾱ, not 1 minus the root of ᾱ",
         ),
+        "root of the signal missing": (
+            lambda z, eps, t, s: s.at(t, z) * z + (1 - s.at(t, z)).sqrt() * eps,
+            "the signal's factor lacks its square root",
+        ),
+        "root of the noise missing": (
+            lambda z, eps, t, s: s.at(t, z).sqrt() * z + (1 - s.at(t, z)) * eps,
+            "the noise's factor lacks its square root",
+        ),
+        "minus": (
+            lambda z, eps, t, s: noised(s.at(t, z), z, -eps),
+            "the noise was subtracted; the forward equation adds it",
+        ),
         "one step too far": (
             lambda z, eps, t, s: noised(s.at((t + 1).clamp(max=len(s) - 1), z), z, eps),
             "the times are off by one",
@@ -221,6 +233,14 @@ V_TARGET = Exercise(
             "eps - z_0 is the velocity of a straight path (flow matching); here the "
             "path is an arc, and both terms have factors",
         ),
+        "root of the noise missing": (
+            lambda z, eps, a: a * eps - (1 - a).sqrt() * z,
+            "the factor of the noise lacks its square root",
+        ),
+        "root of the signal missing": (
+            lambda z, eps, a: a.sqrt() * eps - (1 - a) * z,
+            "the factor of z_0 lacks its square root",
+        ),
         "noise alone": (
             lambda z, eps, a: eps.clone(),
             "this is the noise, the target eps",
@@ -277,6 +297,10 @@ X0 = Exercise(
         "root missing below": (
             lambda z, eps, a: (z - (1 - a).sqrt() * eps) / a,
             "the division is by the root of ᾱ, not by ᾱ",
+        ),
+        "root of the noise missing": (
+            lambda z, eps, a: (z - (1 - a) * eps) / a.sqrt(),
+            "the noise's share is the root of 1 - ᾱ; the root is missing",
         ),
         "multiplied": (
             lambda z, eps, a: (z - (1 - a).sqrt() * eps) * a.sqrt(),
@@ -718,8 +742,8 @@ def calls(f) -> bool:
 def ddim_slip(kind: str):
     """A sampler with a slip in its loop."""
 
-    def f(denoiser, schedule, z, steps):
-        times = schedule.timesteps(steps)
+    def f(denoiser, schedule, z_T, steps):
+        z, times = z_T, schedule.timesteps(steps)
         ends = [*times[1:], None]
         if kind == "forwards":
             times = times[::-1]
@@ -729,7 +753,8 @@ def ddim_slip(kind: str):
                 break
             a_t = schedule.alpha_bar[t]
             a_s = torch.tensor(1.0) if s is None else schedule.alpha_bar[s]
-            eps = denoiser(z, torch.full((len(z),), t))
+            seen = z_T if kind == "always z_T" else z
+            eps = denoiser(seen, torch.full((len(z),), t))
             x0 = clean(z, eps, a_t)
             if kind == "fresh noise":
                 eps = torch.randn_like(z)
@@ -810,6 +835,10 @@ SAMPLER = Exercise(
         "fresh noise": (
             ddim_slip("fresh noise"),
             "fresh noise was mixed in; DDIM keeps the noise that was guessed",
+        ),
+        "always z_T": (
+            ddim_slip("always z_T"),
+            "the denoiser was shown z_T in every step; show it the array as it is now",
         ),
         "one jump": (
             ddim_slip("one jump"),
@@ -938,13 +967,14 @@ def dropped(share: float) -> Case:
     """A share is compared with 5 standard deviations to either side."""
 
     def shares(y: Tensor) -> Tensor:
-        return torch.stack([(y == k).double().mean() for k in (4, 0, -1)])
+        found = [(y == k).double().mean() for k in (4, 0, -1)]
+        return torch.stack([*found, torch.tensor(len(y) / 20_000).double()])
 
     return Case(
         lambda: (classes(), share, 4),
         measure=shares,
         note=f"20,000 labels 0 to 3, share = {share} and no_class = 4, the shares of "
-        "the labels 4, 0 and -1",
+        "the labels 4, 0 and -1, and how many labels there are",
         atol=5 * math.sqrt(share * (1 - share) / 20_000),
         rtol=0.0,
     )
@@ -1038,6 +1068,11 @@ CLASS_DROPOUT = Exercise(
             lambda y, share, none: torch.where(torch.rand(y.shape) < share, -1, y),
             "hidden labels became -1; `no_class` is the number that stands for none",
         ),
+        "removed": (
+            lambda y, share, none: y[torch.rand(y.shape) >= share],
+            "labels were removed; every image keeps a label, and for some it is "
+            "`no_class`",
+        ),
         "nothing hidden": (
             lambda y, share, none: y.clone(),
             "no label is hidden",
@@ -1104,6 +1139,10 @@ GUIDANCE = Exercise(
         "difference alone": (
             lambda c, u, s: s * (c - u),
             "the start, uncond, was not added",
+        ),
+        "one less": (
+            lambda c, u, s: u + (s - 1) * (c - u),
+            "this goes s - 1 times the way; scale 1 should arrive at cond",
         ),
         "not weighed": (
             lambda c, u, s: s * c - u,

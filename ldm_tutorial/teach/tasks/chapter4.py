@@ -68,6 +68,19 @@ CONV_FLOPS = Exercise(
             "the channels were added; every output channel looks at every input "
             "channel",
         ),
+        "windows of 3": (
+            lambda i, o, s, k: 2 * 9 * i * o * s**2,
+            "9 is the window of a kernel of 3; the kernel is an argument",
+        ),
+        "bias counted": (
+            lambda i, o, s, k: 2 * k**2 * i * o * s**2 + o * s**2,
+            "the bias was counted; leave it out",
+        ),
+        "one addition less": (
+            lambda i, o, s, k: (2 * k**2 * i - 1) * o * s**2,
+            "n products need only n - 1 additions, but by custom every product counts "
+            "with one",
+        ),
         "kernel forgotten": (
             lambda i, o, s, k: 2 * i * o * s**2,
             "the window is forgotten: kernel² products for each pair of channels",
@@ -199,6 +212,14 @@ ACTIVATIONS = Exercise(
             lambda b, c, s, n, k: b * c * s**2 * k,
             "this is one layer; the inputs of all layers are kept at once",
         ),
+        "one more": (
+            lambda b, c, s, n, k: b * c * s**2 * (n + 1) * k,
+            "one array too many: the output of the last layer is not the input of any",
+        ),
+        "one less": (
+            lambda b, c, s, n, k: b * c * s**2 * (n - 1) * k,
+            "one array is missing: every layer keeps its input, the first one too",
+        ),
         "parameters": (
             lambda b, c, s, n, k: 9 * c**2 * n * k,
             "these are the parameters of 3×3 convolutions; activations depend on the "
@@ -270,6 +291,10 @@ BREAK_EVEN = Exercise(
         "autoencoder forgotten": (
             lambda E, e, D, x, z: e * D / (x - z),
             "the training of the autoencoder, the largest bill, is missing",
+        ),
+        "brackets missing": (
+            lambda E, e, D, x, z: E + e * D / (x - z),
+            "only the encoding was divided: brackets are missing",
         ),
         "ratio": (
             lambda E, e, D, x, z: (E + e * D) * x / z,
