@@ -45,7 +45,7 @@ from ldm_tutorial.training import (
     refuse_other,
     train,
 )
-from ldm_tutorial.unet import UNet, UNetConfig
+from ldm_tutorial.unet import UNet, UNetConfig, inherit
 from ldm_tutorial.vae import AutoencoderKL, VAEConfig
 
 OnLog = Callable[[Log], Any]
@@ -105,8 +105,9 @@ class LDMRecipe(DataConfig):
     ``unet.in_channels`` and ``unet.num_classes`` are set from the codec and the data.
 
     Attributes:
-        init: a trained model of the same shape whose UNet to start from, as a folder or
-            by its shipped name; null for random weights.
+        init: a trained model whose UNet to start from, as a folder or by its shipped
+            name; of the same shape, or with fewer residual blocks per level. Null for
+            random weights.
         decoder: an autoencoder with the same encoder whose decoder the finished model
             gets, as a folder or by its shipped name; null for that of the codec.
         prediction_type: what the UNet predicts.
@@ -402,7 +403,6 @@ def start_unet(recipe: LDMRecipe, model: LatentDiffusion) -> None:
     """
     start = LatentDiffusion.load(recipe.init)
     for name, old, new in (
-        ("unet", start.unet.config, model.unet.config),
         ("schedule", start.schedule_config, model.schedule_config),
         ("prediction_type", start.prediction_type, model.prediction_type),
         ("classes", start.classes, model.classes),
@@ -412,7 +412,10 @@ def start_unet(recipe: LDMRecipe, model: LatentDiffusion) -> None:
                 f"init={recipe.init} has {name} {old}, and {new} was asked for; give "
                 "the same, or another model"
             )
-    model.unet.load_state_dict(start.unet.state_dict())
+    try:
+        inherit(model.unet, start.unet)
+    except ValueError as error:
+        raise ValueError(f"init={recipe.init}: {error}") from None
 
 
 def other_decoder(name: str, codec: Codec) -> LatentCodec:

@@ -6,7 +6,7 @@ way down and the way up (Ronneberger et al. 2015). Nothing in it knows whether i
 input is an image or a latent.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 import torch.nn.functional as F
@@ -144,3 +144,41 @@ def run(layers: nn.ModuleList, h: Tensor, emb: Tensor) -> Tensor:
     for layer in layers:
         h = layer(h, emb) if isinstance(layer, ResBlock) else layer(h)
     return h
+
+
+def inherit(deeper: UNet, unet: UNet) -> None:
+    """Give the new ``deeper`` the weights of a trained ``unet`` that is alike but may
+    have fewer residual blocks per level. Both then compute the same, as blocks that are
+    added start as the identity (Chen et al. 2016, Net2Net, sec. 2.2).
+
+    Raises:
+        ValueError: if ``deeper`` differs in anything else, or has fewer blocks.
+    """
+    old, new = unet.config, deeper.config
+    added = new.num_res_blocks - old.num_res_blocks
+    if added < 0 or replace(old, num_res_blocks=new.num_res_blocks) != new:
+        raise ValueError(
+            f"{old} cannot pass its weights on to {new}; give the same shape, with as "
+            "many num_res_blocks or more"
+        )
+    for name, part in unet.named_children():
+        if name not in ("down", "up"):
+            deeper.get_submodule(name).load_state_dict(part.state_dict())
+    down, up = [], []  # which layers of deeper are added ones
+    for level in range(len(new.channels)):
+        kept, resampling = [False] * old.num_res_blocks, [False] * (level > 0)
+        down += resampling + kept + [True] * added
+        up = [False] + [True] * added + kept + resampling + up
+    pass_on(unet.down, deeper.down, down)
+    pass_on(unet.up, deeper.up, up)
+
+
+def pass_on(old: nn.ModuleList, new: nn.ModuleList, is_added: list[bool]) -> None:
+    """Copy the weights of ``old`` to the layers of ``new`` that were not added."""
+    trained = iter(old)
+    for layers, added in zip(new, is_added, strict=True):
+        if not added:
+            layers.load_state_dict(next(trained).state_dict())
+        elif isinstance(layers[0].skip, nn.Conv2d):  # pass h on, and leave out the skip
+            nn.init.dirac_(layers[0].skip.weight)
+            nn.init.zeros_(layers[0].skip.bias)

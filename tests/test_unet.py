@@ -1,8 +1,10 @@
+from dataclasses import replace
+
 import pytest
 import torch
 from torch.testing import assert_close
 
-from ldm_tutorial.unet import UNet, UNetConfig
+from ldm_tutorial.unet import UNet, UNetConfig, inherit
 
 
 def awake(**kwargs):
@@ -72,3 +74,35 @@ def test_classes_that_do_not_fit_are_refused():
         awake()(z, t, torch.tensor([0]))
     with pytest.raises(ValueError, match="knows 0 to 1"):
         awake(num_classes=2)(z, t, torch.tensor([3]))
+
+
+# --- growing --------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("levels", [(32,), (32, 64), (32, 64, 32)])
+@pytest.mark.parametrize("blocks", [1, 2, 3])
+def test_a_deeper_unet_starts_with_what_the_other_computes(levels, blocks):
+    unet = awake(channels=levels, num_classes=3)
+    deeper = UNet(replace(unet.config, num_res_blocks=blocks))
+    inherit(deeper, unet)
+    z, t, y = torch.randn(2, 4, 8, 8), torch.tensor([7, 700]), torch.tensor([0, 2])
+    assert_close(deeper(z, t, y), unet(z, t, y))
+
+
+def test_the_blocks_that_are_added_learn():
+    unet = awake()
+    deeper = UNet(replace(unet.config, num_res_blocks=2))
+    inherit(deeper, unet)
+    deeper(torch.randn(2, 4, 8, 8), torch.tensor([7, 700])).sum().backward()
+    added = deeper.down[1][0], deeper.down[4][0], deeper.up[1][0], deeper.up[5][0]
+    assert all(bool((block.conv2.weight.grad != 0).any()) for block in added)
+
+
+@pytest.mark.parametrize(
+    "change", [{"num_res_blocks": 1}, {"channels": (32, 96)}, {"num_classes": 1}]
+)
+def test_nothing_else_may_differ(change):
+    unet = awake(num_res_blocks=2)
+    deeper = UNet(replace(unet.config, **change))
+    with pytest.raises(ValueError, match="cannot pass its weights on to"):
+        inherit(deeper, unet)
