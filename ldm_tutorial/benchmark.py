@@ -140,15 +140,17 @@ def grown(name: str, size: int, n: int) -> int:
         while not done.wait(0.001):
             seen.append(psutil.Process().memory_info().rss)
 
-    watcher = Thread(target=watch, daemon=True)  # a failed training ends it, too
+    watcher = Thread(target=watch)
     watcher.start()
-    model = SPACES[name].model(size).to(best_device())
-    z = torch.randn(n, *model.codec.latent_shape(size), device=model.device)
-    step = training_step(model.unet, lambda: model.loss(z, torch.zeros(n))[0])
-    step()
-    step()
-    done.set()
-    watcher.join()
+    try:
+        model = SPACES[name].model(size).to(best_device())
+        z = torch.randn(n, *model.codec.latent_shape(size), device=model.device)
+        step = training_step(model.unet, lambda: model.loss(z, torch.zeros(n))[0])
+        step()
+        step()
+    finally:  # a thread that still watched would keep the process alive
+        done.set()
+        watcher.join()
     return max(seen) - seen[0]
 
 

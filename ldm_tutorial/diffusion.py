@@ -84,14 +84,7 @@ def diffusion_loss(
     Returns:
         A scalar, in units of the target's variance per element.
     """
-    device = z_0.device if generator is None else generator.device
-    size = (len(z_0),)
-    if logit_normal is None:
-        t = torch.randint(len(schedule), size, generator=generator, device=device)
-    else:
-        at_random = torch.randn(size, generator=generator, device=device)
-        t = logit_normal_times(at_random, len(schedule), *logit_normal)
-    t = t.to(z_0.device)
+    t = random_times(z_0, len(schedule), generator, logit_normal)
     eps = normal_like(z_0, generator)
     alpha_bar_t = schedule.at(t, like=z_0)
     target = prediction_target(z_0, eps, alpha_bar_t, prediction_type)
@@ -101,6 +94,24 @@ def diffusion_loss(
         snr = schedule.snr_at(t, like=z_0)
         error = min_snr_weight(snr, min_snr_gamma, prediction_type) * error
     return error.mean()
+
+
+def random_times(
+    z_0: Tensor,
+    T: int,
+    generator: torch.Generator | None = None,
+    logit_normal: tuple[float, float] | None = None,
+) -> Tensor:
+    """A time, 0 to T - 1, for each of ``z_0``: int64 (B,). Arguments as in
+    ``diffusion_loss``."""
+    device = z_0.device if generator is None else generator.device
+    size = (len(z_0),)
+    if logit_normal is None:
+        t = torch.randint(T, size, generator=generator, device=device)
+    else:
+        at_random = torch.randn(size, generator=generator, device=device)
+        t = logit_normal_times(at_random, T, *logit_normal)
+    return t.to(z_0.device)
 
 
 def logit_normal_times(normal: Tensor, T: int, mean: float, std: float) -> Tensor:

@@ -11,6 +11,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ldm_tutorial.losses import perceptual_distance
@@ -84,6 +85,43 @@ class LPIPS(FeatureDistance):
 
     def weights(self) -> list[Tensor]:
         return [head.model[-1].weight.flatten() for head in self.network.lins]
+
+
+class Alignment(nn.Module):
+    """How little the features of a denoiser say of what SceneNet sees in the clean
+    image: the alignment loss of REPA (Yu et al. 2025, arXiv:2410.06940, eq. 8).
+
+    A small network, trained along, translates the features, place by place. What all
+    images and places have in common is taken out of the target first: it would be
+    matched without looking.
+
+    Args:
+        channels: of the denoiser's features.
+    """
+
+    def __init__(self, channels: int, width: int = 128):
+        super().__init__()
+        network = SceneNet.load(SCENENET)
+        self.frozen = (network,)  # inside a tuple it is no submodule
+        self.translate = nn.Sequential(
+            nn.Conv2d(channels, width, 1),
+            nn.SiLU(),
+            nn.Conv2d(width, width, 1),
+            nn.SiLU(),
+            nn.Conv2d(width, network.config.channels[-1], 1),
+        )
+
+    def forward(self, h: Tensor, x: Tensor) -> Tensor:
+        """1 minus the mean cosine between features h (B, channels, H', W'), translated,
+        and those of the images x (B, 3, H, W) at the same places: a scalar, 0 to 2.
+
+        Raises:
+            ValueError: for images that are too small for SceneNet.
+        """
+        target = self.frozen[0].to(x.device).maps(x)[-1]
+        target = F.adaptive_avg_pool2d(target, h.shape[-2:])
+        target = target - target.mean((0, 2, 3), keepdim=True)
+        return 1 - F.cosine_similarity(self.translate(h), target, dim=1).mean()
 
 
 def load_perceptual(name: str, download: bool = False) -> FeatureDistance:

@@ -21,10 +21,10 @@ from torch.utils.data import DataLoader, Dataset, TensorDataset
 
 from ldm_tutorial.codec import Codec, LatentCodec, PixelCodec
 from ldm_tutorial.data import load_dataset
-from ldm_tutorial.diffusion import PredictionType
+from ldm_tutorial.diffusion import PredictionType, add_noise, random_times
 from ldm_tutorial.discriminator import DiscriminatorConfig, PatchDiscriminator
 from ldm_tutorial.efficiency import count_parameters
-from ldm_tutorial.gaussian import DiagonalGaussian
+from ldm_tutorial.gaussian import DiagonalGaussian, normal_like
 from ldm_tutorial.losses import (
     VAELossConfig,
     adaptive_weight,
@@ -33,7 +33,7 @@ from ldm_tutorial.losses import (
     vae_loss,
 )
 from ldm_tutorial.metrics import psnr
-from ldm_tutorial.perceptual import FeatureDistance, load_perceptual
+from ldm_tutorial.perceptual import Alignment, FeatureDistance, load_perceptual
 from ldm_tutorial.pipeline import LatentDiffusion
 from ldm_tutorial.scenenet import SceneNet, SceneNetConfig, Scenes, SceneTraining
 from ldm_tutorial.schedule import ScheduleConfig
@@ -50,7 +50,10 @@ from ldm_tutorial.vae import AutoencoderKL, VAEConfig
 
 OnLog = Callable[[Log], Any]
 OnStart = Callable[[int], Any]
-Autoencoder = Literal["frozen", "detached", "joint", "joint-normalised"]
+Autoencoder = Literal[
+    "frozen", "detached", "joint", "joint-normalised", "joint-aligned"
+]
+ALIGNMENT_WEIGHT = 0.5  # of REPA
 
 
 @dataclass(frozen=True)
@@ -118,8 +121,10 @@ class LDMRecipe(DataConfig):
         label_dropout: share of the labels hidden in training, for guidance.
         autoencoder: what becomes of the autoencoder: frozen; trained along on its own
             ``loss``, which the diffusion loss leaves alone (detached); trained on both
-            (joint); or on both with latents that every batch is normalised by
-            (joint-normalised).
+            (joint); on both, with latents that every batch is normalised by
+            (joint-normalised); or with such latents, on its own loss and on an
+            alignment loss that reaches it through the UNet, while the diffusion loss
+            does not (joint-aligned, after Leng et al. 2025, REPA-E, arXiv:2504.10483).
         loss: of an autoencoder that is trained along.
     """
 
@@ -226,8 +231,8 @@ class JointTraining(nn.Module):
     """What the loop trains: an autoencoder and a diffusion model on its latents, at
     once.
 
-    The log monitors both: the diffusion loss; reconstruction, psnr (dB) and KL; and the
-    standard deviation of the raw latents.
+    The log monitors both: the diffusion loss; reconstruction, psnr (dB) and KL; the
+    standard deviation of the raw latents; and the alignment loss if there is one.
 
     Args:
         kind: as ``LDMRecipe.autoencoder``. The codec's mean and standard deviation
@@ -239,6 +244,9 @@ class JointTraining(nn.Module):
         self.model, self.kind, self.config = model, kind, loss
         model.codec.vae.requires_grad_(True)
         self.perceptual = frozen_perceptual(loss)
+        self.alignment = None
+        if kind == "joint-aligned":
+            self.alignment = Alignment(model.unet.config.channels[-1])
 
     def forward(self, x: Tensor, y: Tensor, generator: torch.Generator):
         codec = self.model.codec
@@ -247,10 +255,26 @@ class JointTraining(nn.Module):
         x_hat = codec.vae.decode(raw)
         judge = self.perceptual[0].to(x.device) if self.perceptual else None
         loss, parts = vae_loss(x_hat, x, posterior, self.config, judge)
-        diffusion, more = self.model.loss(self.unit_scale(raw), y, generator)
+        denoising, more = self.denoising(self.unit_scale(raw), x, y, generator)
         with torch.no_grad():
             parts |= {"psnr": psnr(x_hat, x).mean(), "latent_std": raw.std()}
-        return loss + diffusion, parts | more
+        return loss + denoising, parts | more
+
+    def denoising(
+        self, z: Tensor, x: Tensor, y: Tensor, generator: torch.Generator
+    ) -> tuple[Tensor, dict[str, Tensor]]:
+        """The terms that the diffusion model brings in, for latents z of images x."""
+        stops = self.kind in ("detached", "joint-aligned")
+        loss, parts = self.model.loss(z.detach() if stops else z, y, generator)
+        if self.alignment is None:
+            return loss, parts
+        schedule = self.model.schedule
+        t = random_times(z, len(schedule), generator)
+        z_t = add_noise(z, normal_like(z, generator), schedule.at(t, like=z))
+        h, _, _ = self.model.unet.descend(z_t, t, y)
+        distance = self.alignment(h, x)
+        parts["alignment"] = distance.detach()
+        return loss + ALIGNMENT_WEIGHT * distance, parts
 
     def unit_scale(self, raw: Tensor) -> Tensor:
         """What the diffusion model is trained on."""
@@ -259,10 +283,10 @@ class JointTraining(nn.Module):
             return codec.normalise(raw)
         if self.training:
             codec.follow(raw)
-        if self.kind == "joint-normalised":
-            mean, std = (f((0, 2, 3), keepdim=True) for f in (raw.mean, raw.std))
-            return (raw - mean) / std
-        return codec.normalise(raw.detach())
+        if self.kind == "detached":
+            return codec.normalise(raw)
+        mean, std = (f((0, 2, 3), keepdim=True) for f in (raw.mean, raw.std))
+        return (raw - mean) / std
 
 
 def frozen_perceptual(
@@ -851,6 +875,13 @@ LDM_PRESETS["reference"] = replace(
     LDM_PRESETS["reference-late"],
     init="runs/ldm-f8-late",
     train=replace(LDM_PRESETS["reference-late"].train, steps=13_000, seed=4),
+)
+# The shipped model with a second residual block per level; it did not ship.
+LDM_PRESETS["reference-deep"] = replace(
+    LDM_PRESETS["reference"],
+    init="runs/ldm-f8",
+    unet=replace(LDM_PRESETS["reference"].unet, num_res_blocks=2),
+    train=replace(LDM_PRESETS["reference"].train, steps=10_000, precision="no", seed=5),
 )
 
 # A pixel model sees images as patches of 4 x 4 pixels: attention between all pixels of

@@ -100,6 +100,22 @@ class UNet(nn.Module):
         Raises:
             ValueError: for a shape or a class that does not fit.
         """
+        h, skips, emb = self.descend(z_t, t, y)
+        for layers in self.up:
+            if isinstance(layers[0], ResBlock):
+                h = torch.cat([h, skips.pop()], dim=1)
+            h = run(layers, h, emb)
+        return F.pixel_shuffle(self.out(h), self.config.patch_size)
+
+    def descend(
+        self, z_t: Tensor, t: Tensor, y: Tensor | None = None
+    ) -> tuple[Tensor, list[Tensor], Tensor]:
+        """The way down and the middle; arguments as in ``forward``.
+
+        Returns:
+            The features of the middle, (B, channels[-1], H', W'), H' and W' the
+            smallest sides; what was kept on the way down; the embedding of t and y.
+        """
         self._check(z_t, y)
         emb = self.time_embedding(t)
         if self.config.num_classes:
@@ -111,12 +127,7 @@ class UNet(nn.Module):
         for layers in self.down:
             h = run(layers, h, emb)
             skips.append(h)
-        h = run(self.middle, h, emb)
-        for layers in self.up:
-            if isinstance(layers[0], ResBlock):
-                h = torch.cat([h, skips.pop()], dim=1)
-            h = run(layers, h, emb)
-        return F.pixel_shuffle(self.out(h), self.config.patch_size)
+        return run(self.middle, h, emb), skips, emb
 
     def _check(self, z_t: Tensor, y: Tensor | None) -> None:
         config = self.config

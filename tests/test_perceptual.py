@@ -9,7 +9,7 @@ import torch
 from torch.testing import assert_close
 
 from ldm_tutorial import perceptual
-from ldm_tutorial.perceptual import TRUNKS, load_perceptual, trunk_file
+from ldm_tutorial.perceptual import TRUNKS, Alignment, load_perceptual, trunk_file
 from ldm_tutorial.scenenet import SceneNet, SceneNetConfig
 
 
@@ -173,3 +173,32 @@ def test_a_damaged_trunk_is_refused(damage, tmp_path, monkeypatch):
 def test_an_unknown_name_is_refused():
     with pytest.raises(ValueError, match="'vgg' is unknown; choose scenenet, lpips-sq"):
         load_perceptual("vgg")
+
+
+# --- alignment ------------------------------------------------------------------------
+
+
+def test_aligned_features_say_what_scenenet_sees(scenenet):
+    """The cosine of what is left when the mean over images and places is taken away."""
+    alignment, (x, _) = Alignment(6), pictures()
+    target = scenenet.maps(x)[-1]
+    target = target - target.mean((0, 2, 3), keepdim=True)
+    h = torch.randn(len(x), 6, *target.shape[-2:])
+    for features, wanted in ((3 * target, 0), (-target, 2)):
+        alignment.translate.forward = lambda _, f=features: f
+        assert_close(alignment(h, x), torch.tensor(float(wanted)), atol=1e-5, rtol=0)
+
+
+def test_alignment_learns_and_leaves_scenenet_alone(scenenet):
+    alignment, (x, _) = Alignment(6), pictures()
+    h = torch.randn(len(x), 6, 2, 2, requires_grad=True)  # a coarser map than its own
+    alignment(h, x).backward()
+    assert float(h.grad.abs().sum()) > 0
+    assert all(p.grad is not None for p in alignment.parameters())
+    assert not any("frozen" in name for name in alignment.state_dict())
+    assert all(p.grad is None for p in alignment.frozen[0].parameters())
+
+
+def test_alignment_names_images_that_are_too_small(scenenet):
+    with pytest.raises(ValueError, match="sides of at least 4"):
+        Alignment(6)(torch.zeros(1, 6, 1, 1), torch.zeros(1, 3, 2, 2))

@@ -296,7 +296,7 @@ def test_a_shipped_model_has_no_recipe_and_that_is_fine(vae, tmp_path):
 
 # --- an autoencoder that is trained along ---------------------------------------------
 
-KINDS = ("detached", "joint", "joint-normalised")
+KINDS = ("detached", "joint", "joint-normalised", "joint-aligned")
 
 
 @pytest.fixture(scope="module", params=KINDS)
@@ -311,6 +311,7 @@ def test_both_are_trained_and_monitored(together):
     assert not equal(before.vae, model.codec.vae)
     wanted = {"diffusion", "reconstruction", "psnr", "kl", "latent_std", "loss"}
     assert wanted <= set(log[-1])
+    assert ("alignment" in log[-1]) == (together[0] == "joint-aligned")
     assert all(map(math.isfinite, log[-1].values()))
 
 
@@ -330,11 +331,11 @@ def test_the_scale_of_the_latents_is_followed_but_in_a_naive_joint_training(toge
 
 
 def encoder_gradient(kind, vae):
-    """What the diffusion loss alone does to the encoder."""
+    """What the terms of the diffusion model do to the encoder."""
     module = joint_training(kind, vae)
     x, y = whole(LDM.load("train", 8), 8)
-    raw = module.model.codec.vae.encode(x).mode()
-    loss, _ = module.model.loss(module.unit_scale(raw), y, torch.Generator())
+    z = module.unit_scale(module.model.codec.vae.encode(x).mode())
+    loss, _ = module.denoising(z, x, y, torch.Generator())
     loss.backward()
     grads = [p.grad for p in module.model.codec.vae.encoder.parameters()]
     return sum(float(g.abs().sum()) for g in grads if g is not None)
@@ -353,6 +354,12 @@ def test_the_diffusion_loss_reaches_the_encoder_unless_detached(vae):
     assert encoder_gradient("joint-normalised", vae) > 0
 
 
+def test_the_alignment_loss_alone_reaches_the_encoder(vae, monkeypatch):
+    assert encoder_gradient("joint-aligned", vae) > 0
+    monkeypatch.setattr(recipes, "ALIGNMENT_WEIGHT", 0.0)
+    assert encoder_gradient("joint-aligned", vae) == 0
+
+
 def test_normalised_latents_cannot_be_shrunk(vae):
     """Smaller latents are easier to tell from noise; normalising takes that way out."""
     raw = torch.randn(32, 4, 4, 4)
@@ -363,7 +370,8 @@ def test_normalised_latents_cannot_be_shrunk(vae):
         return float(small / large)
 
     assert shrinks("joint") < 0.5
-    assert shrinks("joint-normalised") == pytest.approx(1, abs=1e-3)
+    for kind in ("joint-normalised", "joint-aligned"):
+        assert shrinks(kind) == pytest.approx(1, abs=1e-3)
 
 
 def test_a_joint_training_resumes_to_the_same_weights(vae, tmp_path):

@@ -21,6 +21,7 @@ from ldm_tutorial.metrics import (
     thumbnails,
 )
 from ldm_tutorial.storage import config_to_dict, results, shipped
+from ldm_tutorial.unet import inherit
 
 ROOT = Path(__file__).resolve().parent.parent
 PRESETS = {
@@ -76,6 +77,15 @@ def test_models_load_from_another_directory(name, tmp_path, monkeypatch):
     cls = LatentDiffusion if name == "ldm-f8" else LatentCodec
     model = cls.load(name)
     assert all(bool(t.isfinite().all()) for t in model.state_dict().values())
+
+
+def test_the_record_of_what_did_not_ship_agrees_with_its_recipe(ldm):
+    report, recipe = results("ldm-f8-deep"), recipes.LDM_PRESETS["reference-deep"]
+    assert report["recipe"] == config_to_dict(recipe)
+    assert report["steps"] == recipe.train.steps
+    deeper = recipes.build_ldm(recipe, ldm.codec, tuple(CLASS_NAMES)).unet
+    assert report["parameters"] == count_parameters(deeper)
+    inherit(deeper, ldm.unet)  # it could go on from what ships
 
 
 @pytest.mark.parametrize("name", PRESETS)

@@ -2,6 +2,7 @@
 
 import json
 from dataclasses import replace
+from typing import get_args
 
 import pytest
 import torch
@@ -108,7 +109,7 @@ ARMS = {
     "compression_study": "f16-c4-seed0",
     "ddpm_ablation": "v-min-snr",
     "samplers": "dpm-solver++",
-    "frozen_vs_joint": "joint-normalised",
+    "frozen_vs_joint": "joint-aligned",
     "cost_growth": "32",
     "attribution": "vae-f8",
 }
@@ -190,4 +191,6 @@ def test_every_arm_of_the_record_that_shows_pictures_has_them():
     ablation = list((folder / "ddpm_ablation").glob("*.png"))
     assert len(ablation) == len(STUDIES["ddpm_ablation"].arms(SCALES["cpu"]))
     assert len(list((folder / "samplers").glob("*.png"))) == len(SAMPLERS)
-    assert len(list((folder / "frozen_vs_joint").glob("*.png"))) == 2 * 4
+    assert len(list((folder / "frozen_vs_joint").glob("*.png"))) == 2 * len(
+        get_args(recipes.Autoencoder)
+    )
