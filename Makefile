@@ -40,11 +40,11 @@ notebooks: $(READY) ## regenerate and execute the notebooks from book/src
 colab: $(READY) ## rehearse every chapter as Colab opens it, which takes minutes
 	@$(UV) pip install --quiet --target _build/colab \
 	    ipython==7.34.0 ipywidgets==7.7.1 "notebook<7"
-	@$(BIN)/python -m pytest -s -m slow tests/test_colab.py $(ARGS)
+	@$(BIN)/python -m pytest -s -m slow tests/book/test_colab.py $(ARGS)
 
 pages: book ## look at the built book in Chromium (needs node, npm and chromium)
 	@npm install --silent --no-save --prefix _build/browser playwright-core axe-core
-	@$(BIN)/python -m pytest -m slow tests/test_pages.py $(ARGS)
+	@$(BIN)/python -m pytest -m slow tests/book/test_pages.py $(ARGS)
 
 lint: $(READY) ## check style and formatting, chapters included
 	@$(BIN)/ruff check .

@@ -52,16 +52,15 @@ def laid_out(code: str) -> str:
     """One cell as ruff formats it; a cell that does not parse stays as it is."""
     cell = nbformat.v4.new_code_cell(code.replace("{{install}}", INSTALL))
     notebook = nbformat.v4.new_notebook(metadata=NOTEBOOK_METADATA, cells=[cell])
-    done = subprocess.run(
-        [*RUFF, "format", *CONFIG, "--stdin-filename", "cell.ipynb", "-"],
-        input=nbformat.writes(notebook),
-        capture_output=True,
-        text=True,
-    )
-    if done.returncode:
-        print(done.stderr.strip(), file=sys.stderr)
-        return code
-    new = nbformat.reads(done.stdout, as_version=4).cells[0].source
+    text = nbformat.writes(notebook)
+    for step in (["check", "--fix-only", "--select=I"], ["format"]):
+        command = [*RUFF, *step, *CONFIG, "--stdin-filename", "cell.ipynb", "-"]
+        done = subprocess.run(command, input=text, capture_output=True, text=True)
+        if done.returncode:
+            print(done.stderr.strip(), file=sys.stderr)
+            return code
+        text = done.stdout
+    new = nbformat.reads(text, as_version=4).cells[0].source
     return new.replace(INSTALL, "{{install}}")
 
 

@@ -12,15 +12,14 @@ machine, and never shared between splits.
 import hashlib
 import os
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
 from torch import Tensor
-from torch.utils.data import Dataset
-
-from ldm_tutorial.landscapes import Landscapes
+from torch.utils.data import DataLoader, Dataset
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -66,6 +65,8 @@ def load_dataset(
     if length is not None and length < 1:
         raise ValueError(f"length must be at least 1, not {length!r}")
     if name == "landscapes":
+        from ldm_tutorial.landscapes.dataset import Landscapes  # a wing
+
         return Landscapes(split, length, seed, size)
     if name in NAMED:
         data = load_named(str(name), size, split, root, download)
@@ -316,3 +317,42 @@ def load_folder(folder: str | os.PathLike, size: int, split: str) -> ImageDatase
     return ImageDataset(
         ImageFiles(files), range(len(files)), size, classes or [folder.resolve().name]
     )
+
+
+@dataclass(frozen=True)
+class DataConfig:
+    """Which images.
+
+    Attributes:
+        data: landscapes, cifar10, fashion_mnist, flowers102, eurosat, celeba, or a
+            folder of images.
+        size: side of the images in pixels, a multiple of 8.
+        length: how many training images; null for all there are.
+        download: fetch a named set that is not on disk yet.
+    """
+
+    data: str = "landscapes"
+    size: int = 64
+    length: int | None = None
+    download: bool = False
+
+    def load(self, split: str, length: int | None = None) -> Dataset:
+        return load_dataset(
+            self.data,
+            size=self.size,
+            split=split,
+            length=length,
+            download=self.download,
+        )
+
+
+def images(dataset: Dataset, n: int, batch_size: int = 128) -> list[Tensor]:
+    """The first ``n`` images of a data set (or all of fewer), in batches."""
+    return list(whole(dataset, n)[0].split(batch_size))
+
+
+def whole(dataset: Dataset, n: int) -> tuple[Tensor, Tensor]:
+    """The first ``n`` images and classes of a data set as two tensors."""
+    chosen = torch.utils.data.Subset(dataset, range(min(n, len(dataset))))
+    x, y = zip(*DataLoader(chosen, batch_size=256), strict=True)
+    return torch.cat(x), torch.cat(y)

@@ -15,7 +15,7 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-from ldm_tutorial.gaussian import normal_like
+from ldm_tutorial.noise import normal_like
 from ldm_tutorial.schedule import NoiseSchedule
 
 PredictionType = Literal["eps", "v", "x0"]

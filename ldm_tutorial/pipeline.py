@@ -16,7 +16,7 @@ from torch import Tensor, nn
 
 from ldm_tutorial.codec import Codec, LatentCodec, PixelCodec
 from ldm_tutorial.diffusion import PredictionType, diffusion_loss
-from ldm_tutorial.gaussian import Generators, normal_like
+from ldm_tutorial.noise import Generators, normal_like
 from ldm_tutorial.samplers import SAMPLERS, guided, last
 from ldm_tutorial.schedule import NoiseSchedule, ScheduleConfig
 from ldm_tutorial.storage import config_from_dict, load_model, save_model

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from ldm_tutorial.diffusion import Denoiser, PredictionType, split_prediction
-from ldm_tutorial.gaussian import Generators, normal_like
+from ldm_tutorial.noise import Generators, normal_like
 from ldm_tutorial.schedule import NoiseSchedule
 
 Sampler = Callable[..., Iterator[Tensor]]

@@ -1,11 +1,10 @@
 """Models on disk: a folder with ``config.json`` and ``model.safetensors``.
 
-Nothing is unpickled, so a folder from a stranger can do no harm. Reference models and
-recorded results ship with the course: in a checkout they lie in ``data/`` beside the
-package; the wheel carries them inside it, where a notebook opened alone finds them.
+Nothing is unpickled, so a folder from a stranger can do no harm. Reference models ship
+with the course: in a checkout they lie in ``data/`` beside the package; the wheel
+carries them inside it.
 """
 
-import hashlib
 import json
 import os
 from dataclasses import asdict, fields
@@ -38,63 +37,6 @@ def find_model(name: str | Path) -> Path:
         f"no model at {str(name)!r}: give a folder that holds config.json and "
         f"model.safetensors, or a shipped model: {', '.join(shipped()) or 'none'}"
     )
-
-
-def results(name: str) -> dict[str, Any]:
-    """A recorded result, ``data/results/NAME.json``.
-
-    Raises:
-        FileNotFoundError: if there is none of that name.
-    """
-    for root in ROOTS:
-        path = root / "results" / f"{name}.json"
-        if path.is_file():
-            return json.loads(path.read_text())
-    raise FileNotFoundError(f"no recorded result {name!r} in data/results")
-
-
-def fingerprint(report: dict[str, Any]) -> str:
-    """A fingerprint of a record, without what it says of its own fingerprint: a figure
-    that was changed by hand no longer fits it."""
-    rest = {k: v for k, v in report.items() if k != "digest"}
-    return hashlib.sha256(json.dumps(rest, sort_keys=True).encode()).hexdigest()[:16]
-
-
-def write_record(path: Path, report: dict[str, Any]) -> None:
-    """Write a record with its fingerprint."""
-    write_json(path, report | {"digest": fingerprint(report)})
-
-
-def to_bytes(x: Tensor) -> Tensor:
-    """Images in [-1, 1] as bytes, as they are stored."""
-    return ((x + 1) * 127.5).round().clamp(0, 255).byte()
-
-
-def write_pictures(path: Path, x: Tensor) -> None:
-    """Write images (B, 3, H, W) in [-1, 1] side by side as one PNG."""
-    from PIL import Image
-
-    x = torch.cat(list(x.detach().cpu()), dim=-1).permute(1, 2, 0)  # (H, B W, 3)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    Image.fromarray(to_bytes(x).numpy()).save(path, optimize=True)
-
-
-def pictures(study: str, name: str) -> Tensor:
-    """Images of a recorded study, ``data/results/STUDY/NAME.png``, (B, 3, H, H).
-
-    Raises:
-        FileNotFoundError: if there are none of that name.
-    """
-    import numpy
-    from PIL import Image
-
-    for root in ROOTS:
-        path = root / "results" / study / f"{name}.png"
-        if path.is_file():
-            pixels = torch.from_numpy(numpy.array(Image.open(path).convert("RGB")))
-            x = pixels.permute(2, 0, 1).float() / 127.5 - 1
-            return torch.stack(x.split(x.shape[1], dim=-1))
-    raise FileNotFoundError(f"no pictures {name!r} in data/results/{study}")
 
 
 def save_model(

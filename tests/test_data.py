@@ -11,7 +11,8 @@ from PIL import Image
 from torch.testing import assert_close
 
 from ldm_tutorial.data import NAMED, NAMES, SUFFIXES, load_dataset, to_tensor
-from ldm_tutorial.landscapes import CLASS_NAMES, Landscapes
+from ldm_tutorial.landscapes.dataset import Landscapes
+from ldm_tutorial.landscapes.factors import CLASS_NAMES
 
 RED, BLUE = (200, 30, 40), (20, 60, 220)
 

@@ -3,7 +3,8 @@ import torch
 from torch.distributions import Normal, kl_divergence
 from torch.testing import assert_close
 
-from ldm_tutorial.gaussian import DiagonalGaussian, generators, normal_like
+from ldm_tutorial.gaussian import DiagonalGaussian
+from ldm_tutorial.noise import generators, normal_like
 
 
 @pytest.fixture

@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch.testing import assert_close
 
-from ldm_tutorial.landscapes import Landscapes, detail_masks
+from ldm_tutorial.landscapes.dataset import Landscapes, detail_masks
 from ldm_tutorial.metrics import (
     ClassJudge,
     blur,

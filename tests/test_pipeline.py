@@ -12,7 +12,7 @@ from ldm_tutorial import (
     UNetConfig,
     VAEConfig,
 )
-from ldm_tutorial.gaussian import generators
+from ldm_tutorial.noise import generators
 
 CLASSES = ("circle", "square", "star")
 

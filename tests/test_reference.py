@@ -8,11 +8,13 @@ import torch
 from records import filled
 from torch.testing import assert_close
 
-from ldm_tutorial import LatentCodec, LatentDiffusion, evaluation, recipes
-from ldm_tutorial.cli import main
-from ldm_tutorial.distances import frechet_distance
-from ldm_tutorial.efficiency import count_parameters
-from ldm_tutorial.landscapes import CLASS_NAMES, detail_masks
+from ldm_tutorial import LatentCodec, LatentDiffusion, evaluation
+from ldm_tutorial.cli.main import main
+from ldm_tutorial.cost.efficiency import count_parameters
+from ldm_tutorial.data import DataConfig, whole
+from ldm_tutorial.evaluation.distances import frechet_distance
+from ldm_tutorial.landscapes.dataset import detail_masks
+from ldm_tutorial.landscapes.factors import CLASS_NAMES
 from ldm_tutorial.metrics import (
     ClassJudge,
     detail_recall,
@@ -20,17 +22,19 @@ from ldm_tutorial.metrics import (
     ssim,
     thumbnails,
 )
-from ldm_tutorial.storage import config_to_dict, results, shipped
+from ldm_tutorial.records import results
+from ldm_tutorial.storage import config_to_dict, shipped
+from ldm_tutorial.training import presets, recipes
 from ldm_tutorial.unet import inherit
 
 ROOT = Path(__file__).resolve().parent.parent
 PRESETS = {
-    "vae-f8": recipes.VAE_PRESETS["reference"],
-    "vae-f16": recipes.VAE_PRESETS["f16"],
-    "vae-f8-perceptual": recipes.VAE_PRESETS["perceptual"],
-    "ldm-f8": recipes.LDM_PRESETS["reference"],
+    "vae-f8": presets.VAE_PRESETS["reference"],
+    "vae-f16": presets.VAE_PRESETS["f16"],
+    "vae-f8-perceptual": presets.VAE_PRESETS["perceptual"],
+    "ldm-f8": presets.LDM_PRESETS["reference"],
 }
-DATA = recipes.DataConfig()
+DATA = DataConfig()
 
 
 def seeded(seed=0):
@@ -50,7 +54,7 @@ def ldm():
 @pytest.fixture(scope="module")
 def real():
     """Held-out landscapes and their classes."""
-    return recipes.whole(DATA.load("test"), 256)
+    return whole(DATA.load("test"), 256)
 
 
 @pytest.fixture(scope="module")
@@ -80,7 +84,7 @@ def test_models_load_from_another_directory(name, tmp_path, monkeypatch):
 
 
 def test_the_record_of_what_did_not_ship_agrees_with_its_recipe(ldm):
-    report, recipe = results("ldm-f8-deep"), recipes.LDM_PRESETS["reference-deep"]
+    report, recipe = results("ldm-f8-deep"), presets.LDM_PRESETS["reference-deep"]
     assert report["recipe"] == config_to_dict(recipe)
     assert report["steps"] == recipe.train.steps
     deeper = recipes.build_ldm(recipe, ldm.codec, tuple(CLASS_NAMES)).unet
@@ -155,7 +159,7 @@ def test_equal_numbers_are_reached_by_both_and_not_equally_soon():
     f8, f16 = (results(name) for name in AUTOENCODERS[:2])
     assert f8["reconstruction"]["psnr"] >= 28
     assert abs(f8["reconstruction"]["psnr"] - f16["reconstruction"]["psnr"]) <= 1
-    start = recipes.VAE_PRESETS["f16-start"].train.steps
+    start = presets.VAE_PRESETS["f16-start"].train.steps
     assert start + f16["steps"] > 2 * f8["steps"]
 
 
@@ -190,7 +194,7 @@ def test_samples_are_decided_by_the_seed(ldm):
 
 
 def test_samples_show_the_class_that_was_asked_for(samples):
-    judge = ClassJudge.fit(*recipes.whole(DATA.load("train"), 1000), hidden=500)
+    judge = ClassJudge.fit(*whole(DATA.load("train"), 1000), hidden=500)
     x, y = samples
     agreement = float((judge(x) == y).float().mean())
     assert agreement >= 0.9, agreement

@@ -11,7 +11,7 @@ from diffusers import (
 from torch.testing import assert_close
 
 from ldm_tutorial.diffusion import add_noise
-from ldm_tutorial.gaussian import generators, normal_like
+from ldm_tutorial.noise import generators, normal_like
 from ldm_tutorial.samplers import (
     ddim,
     ddim_step,

@@ -3,11 +3,11 @@ import json
 import pytest
 import torch
 
+from ldm_tutorial.records import results
 from ldm_tutorial.storage import (
     config_from_dict,
     find_model,
     load_model,
-    results,
     save_model,
     shipped,
 )

@@ -1,8 +1,8 @@
 """Recipes that train in a second, for tests."""
 
 from ldm_tutorial import UNetConfig, VAEConfig
-from ldm_tutorial.recipes import LDMRecipe, VAERecipe
-from ldm_tutorial.training import TrainConfig
+from ldm_tutorial.training.config import TrainConfig
+from ldm_tutorial.training.recipes import LDMRecipe, VAERecipe
 
 TRAIN = TrainConfig(
     steps=6, batch_size=4, warmup_steps=2, log_every=1, checkpoint_every=2

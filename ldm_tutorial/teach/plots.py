@@ -18,7 +18,7 @@ def setup() -> torch.device:
     import matplotlib.pyplot as plt
     from cycler import cycler
 
-    from ldm_tutorial.recipes import best_device
+    from ldm_tutorial.machine import best_device
 
     if "OMP_NUM_THREADS" not in os.environ:
         torch.set_num_threads(os.cpu_count() or 1)

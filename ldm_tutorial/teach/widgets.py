@@ -15,9 +15,10 @@ from torch import Tensor
 
 from ldm_tutorial.codec import Codec
 from ldm_tutorial.diffusion import add_noise
-from ldm_tutorial.evaluation import device_of
-from ldm_tutorial.landscapes import BIOMES, TIMES, Factors, render, sample_factors
-from ldm_tutorial.latents import slerp
+from ldm_tutorial.evaluation.batched import device_of
+from ldm_tutorial.evaluation.latents import slerp
+from ldm_tutorial.landscapes.dataset import render
+from ldm_tutorial.landscapes.factors import BIOMES, TIMES, Factors, sample_factors
 from ldm_tutorial.pipeline import LatentDiffusion
 from ldm_tutorial.schedule import NoiseSchedule
 from ldm_tutorial.teach.flipbook import Frame, flipbook_html, picture_html

@@ -6,10 +6,11 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from ldm_tutorial import losses, metrics
+from ldm_tutorial import metrics
 from ldm_tutorial.gaussian import DiagonalGaussian
 from ldm_tutorial.teach.task import Case, Exercise
 from ldm_tutorial.teach.tasks.inputs import randn
+from ldm_tutorial.training import losses
 
 
 def psnr(x_hat: Tensor, x: Tensor) -> Tensor:

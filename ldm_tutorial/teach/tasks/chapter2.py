@@ -5,11 +5,12 @@ import math
 import torch
 from torch import Tensor
 
-from ldm_tutorial import latents, losses
 from ldm_tutorial.codec import LatentCodec
+from ldm_tutorial.evaluation import latents
 from ldm_tutorial.gaussian import DiagonalGaussian
 from ldm_tutorial.teach.task import Case, Exercise
 from ldm_tutorial.teach.tasks.inputs import randn
+from ldm_tutorial.training import losses
 
 
 def kl_to_standard_normal(mu: Tensor, logvar: Tensor) -> Tensor:

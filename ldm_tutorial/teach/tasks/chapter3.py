@@ -9,10 +9,10 @@ from ldm_tutorial import diffusion, samplers
 from ldm_tutorial.gaussian import DiagonalGaussian
 from ldm_tutorial.layers import TimeEmbedding
 from ldm_tutorial.pipeline import LatentDiffusion
-from ldm_tutorial.recipes import CachedLatentTraining
 from ldm_tutorial.schedule import NoiseSchedule
 from ldm_tutorial.teach.task import Case, Exercise
 from ldm_tutorial.teach.tasks.inputs import column, randn
+from ldm_tutorial.training.tasks import CachedLatentTraining
 
 
 def add_noise(z_0: Tensor, eps: Tensor, t: Tensor, schedule: NoiseSchedule) -> Tensor:

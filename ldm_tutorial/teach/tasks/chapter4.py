@@ -3,7 +3,7 @@
 The references count by hand; the tests hold them against the library's counters.
 """
 
-from ldm_tutorial import efficiency
+from ldm_tutorial.cost import efficiency
 from ldm_tutorial.teach.task import Case, Exercise
 
 

@@ -1,0 +1,5 @@
+"""``python -m ldm_tutorial.cli``: the command line."""
+
+from ldm_tutorial.cli.main import main
+
+main()

@@ -1,0 +1,134 @@
+"""The command line ``ldm-tutorial``. Bad input ends in one line and exit status 2."""
+
+import argparse
+import sys
+from typing import NoReturn
+
+from jsonargparse import ArgumentParser
+
+from ldm_tutorial.cli.checks import fail, plain
+from ldm_tutorial.cli.costs import benchmark, reproduce
+from ldm_tutorial.cli.judging import data, evaluate
+from ldm_tutorial.cli.options import (
+    benchmark_options,
+    data_options,
+    download_option,
+    evaluate_options,
+    ldm_options,
+    reproduce_options,
+    sample_options,
+    scene_options,
+    train_options,
+)
+from ldm_tutorial.cli.sampling import sample
+from ldm_tutorial.cli.training import train_ldm, train_scenenet, train_vae
+from ldm_tutorial.data import DataConfig
+from ldm_tutorial.storage import config_to_dict
+from ldm_tutorial.training import presets, recipes
+
+
+class OneLineParser(ArgumentParser):
+    """A parser whose errors are one line."""
+
+    def error(self, message: str, ex: Exception | None = None) -> NoReturn:
+        fail(plain(message))
+
+
+def main(arguments: list[str] | None = None) -> None:
+    """Run one command; see ``ldm-tutorial --help``."""
+    arguments = sys.argv[1:] if arguments is None else arguments
+    try:
+        parser, commands = build_parser(*first_look(arguments))
+        options = parser.parse_args(arguments)
+        function, subparser = commands[options.command]
+        function(subparser.instantiate(options[options.command]))
+    except (ValueError, OSError) as error:
+        fail(in_words(error))
+    except (RuntimeError, MemoryError) as error:
+        if isinstance(error, RuntimeError) and "memory" not in str(error).lower():
+            raise
+        fail("out of memory; take a smaller batch, smaller images or fewer of them")
+    except KeyboardInterrupt:
+        trains = bool(arguments) and arguments[0] in PRESETS
+        again = "; the same command again goes on from the last checkpoint"
+        fail("stopped" + again * trains, status=130)
+
+
+def in_words(error: Exception) -> str:
+    """What the system complains about, without numbers and brackets."""
+    if isinstance(error, OSError) and error.filename and error.strerror:
+        return f"cannot open or write {error.filename}: {error.strerror.lower()}"
+    return str(error)
+
+
+def first_look(arguments: list[str]) -> tuple[str, bool]:
+    """The preset, and whether ``--vae none``: they decide the defaults of all other
+    options, so they are read first."""
+    first = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
+    first.add_argument("--preset", nargs="?")
+    first.add_argument("--vae", nargs="?")
+    found = first.parse_known_args(arguments)[0]
+    return found.preset or "cpu", found.vae == "none"
+
+
+def build_parser(preset: str, pixels: bool):
+    """The parser, and for each command its function and its own parser."""
+    parser = OneLineParser(
+        prog="ldm-tutorial",
+        description="Train, sample and judge latent diffusion models.",
+    )
+    commands = parser.add_subcommands(dest="command")
+    made = {}
+    for name, (function, add_options, config, text) in COMMANDS.items():
+        sub = OneLineParser(description=text)
+        add_options(sub)
+        if config:
+            sub.add_class_arguments(config, skip={"download"})
+            download_option(sub)
+        presets = PRESETS.get(name, {})
+        if name == "train-ldm" and pixels:
+            presets = presets.PIXEL_PRESETS
+        if preset in presets:
+            sub.set_defaults(config_to_dict(presets[preset]))
+        commands.add_subcommand(name, sub, help=text)
+        made[name] = (function, sub)
+    return parser, made
+
+
+PRESETS = {
+    "train-vae": presets.VAE_PRESETS,
+    "train-ldm": presets.LDM_PRESETS,
+    "train-scenenet": presets.SCENE_PRESETS,
+}
+
+# name: function, what adds its own options, dataclass of further options, help
+COMMANDS = {
+    "train-vae": (train_vae, train_options, recipes.VAERecipe, "train an autoencoder"),
+    "train-ldm": (train_ldm, ldm_options, recipes.LDMRecipe, "train a diffusion model"),
+    "train-scenenet": (
+        train_scenenet,
+        scene_options,
+        recipes.SceneRecipe,
+        "train a network that names what a landscape shows",
+    ),
+    "sample": (sample, sample_options, None, "draw images from a model"),
+    "evaluate": (evaluate, evaluate_options, None, "judge reconstructions and samples"),
+    "benchmark": (
+        benchmark,
+        benchmark_options,
+        None,
+        "measure what latent and pixel diffusion cost",
+    ),
+    "reproduce": (
+        reproduce,
+        reproduce_options,
+        None,
+        "run a study of the book again and record it",
+    ),
+    "data": (
+        data,
+        data_options,
+        DataConfig,
+        "show a data set and how fast it is made",
+    ),
+}

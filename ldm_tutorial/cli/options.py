@@ -1,0 +1,182 @@
+"""The options of every command."""
+
+from pathlib import Path
+from typing import Any
+
+from jsonargparse import ArgumentParser, Namespace
+
+from ldm_tutorial import evaluation, studies
+from ldm_tutorial.cost.peers import PEERS
+from ldm_tutorial.cost.spaces import SPACES
+from ldm_tutorial.samplers import SAMPLERS
+from ldm_tutorial.training import presets
+
+
+def download_option(parser: ArgumentParser) -> None:
+    parser.add_argument(
+        "--download",
+        action="store_true",
+        help="fetch a named data set, or a trunk for LPIPS, that is not on disk",
+    )
+
+
+def train_options(
+    parser: ArgumentParser, presets: dict[str, Any] = presets.VAE_PRESETS
+) -> None:
+    parser.add_argument(
+        "--out",
+        type=Path,
+        required=True,
+        help="folder for weights, log and checkpoint; the same command again resumes",
+    )
+    parser.add_argument(
+        "--fp16", action="store_true", help="save the final weights as float16"
+    )
+    parser.add_argument(
+        "--tensorboard",
+        action="store_true",
+        help="write the log for TensorBoard as well, to OUT/tensorboard",
+    )
+    parser.add_argument(
+        "--preset",
+        choices=list(presets),
+        default="cpu",
+        help="where the defaults of all other options come from",
+    )
+
+
+def scene_options(parser: ArgumentParser) -> None:
+    train_options(parser, presets.SCENE_PRESETS)
+
+
+def ldm_options(parser: ArgumentParser) -> None:
+    parser.add_argument(
+        "--vae",
+        default="vae-f8",
+        help="folder of an autoencoder, vae-f8 (shipped), or none for pixel space",
+    )
+    train_options(parser, presets.LDM_PRESETS)
+
+
+def sampling_options(parser: ArgumentParser, n: int, text: str) -> None:
+    parser.add_argument("-n", type=int, default=n, help=text)
+    parser.add_argument("--steps", type=int, default=50, help="denoiser calls")
+    parser.add_argument(
+        "--guidance_scale",
+        type=float,
+        default=1.0,
+        help="1 is the plain model, more exaggerates the class",
+    )
+    parser.add_argument("--sampler", choices=list(SAMPLERS), default="ddim")
+    parser.add_argument(
+        "--eta", type=float, default=0.0, help="noise of DDIM's steps, 0 to 1"
+    )
+    parser.add_argument(
+        "--guidance_rescale",
+        type=float,
+        default=0.0,
+        help="0 to 1: keeps contrast in check at large guidance scales",
+    )
+    parser.add_argument("--seed", type=int, default=0)
+
+
+def sampling(options: Namespace) -> dict[str, Any]:
+    """Those options as arguments of ``LatentDiffusion.sample``."""
+    names = ("steps", "sampler", "eta", "guidance_scale", "guidance_rescale")
+    return {name: getattr(options, name) for name in names}
+
+
+def sample_options(parser: ArgumentParser) -> None:
+    parser.add_argument(
+        "--model", default="ldm-f8", help="folder of a model, or ldm-f8 (shipped)"
+    )
+    parser.add_argument(
+        "--out", type=Path, default=Path("grid.png"), help="the picture to write"
+    )
+    parser.add_argument("--label", type=str, help="class, as number or name")
+    sampling_options(parser, 16, "number of images")
+
+
+def evaluate_options(parser: ArgumentParser) -> None:
+    parser.add_argument(
+        "--model",
+        default="ldm-f8",
+        help="folder of a diffusion model or of an autoencoder, a shipped name, or "
+        "real: held-out images in place of samples, for the floors",
+    )
+    parser.add_argument(
+        "--data", type=str, help="data set or folder; by default what it was trained on"
+    )
+    parser.add_argument(
+        "--size", type=int, help="side of the images; by default as in training"
+    )
+    download_option(parser)
+    parser.add_argument(
+        "--features",
+        choices=list(evaluation.FEATURES),
+        help="what sets of images are compared by; by default what fits the data",
+    )
+    sampling_options(parser, 512, "images to judge by")
+    parser.add_argument("--json", action="store_true", help="print JSON")
+
+
+def data_options(parser: ArgumentParser) -> None:
+    parser.add_argument("-n", type=int, default=64, help="images in the picture")
+    parser.add_argument(
+        "--split", choices=["train", "validation", "test"], default="train"
+    )
+    parser.add_argument("--out", type=Path, help="write a grid of images here")
+
+
+def benchmark_options(parser: ArgumentParser) -> None:
+    parser.add_argument(
+        "--spaces",
+        default=",".join(SPACES),
+        help="what to diffuse in, with commas between; none to leave this part out",
+    )
+    parser.add_argument("--size", type=int, default=64, help="side of the images")
+    parser.add_argument("-n", type=int, default=16, help="images in a batch")
+    parser.add_argument("--repeats", type=int, default=5, help="of every measurement")
+    parser.add_argument(
+        "--against",
+        default="",
+        help="other libraries to do the same work: " + ",".join(PEERS),
+    )
+    parser.add_argument(
+        "--race",
+        type=float,
+        default=0.0,
+        help="with --against diffusers: seconds that each of twelve trainings gets",
+    )
+    parser.add_argument("--json", action="store_true", help="print JSON")
+    parser.add_argument(
+        "--out", type=Path, help="folder for benchmark.json and benchmark.png"
+    )
+
+
+def reproduce_options(parser: ArgumentParser) -> None:
+    parser.add_argument("name", choices=list(studies.STUDIES), help="which study")
+    parser.add_argument(
+        "--scale",
+        choices=list(studies.SCALES),
+        default="cpu",
+        help="smoke shows that it works, cpu and gpu are for the record",
+    )
+    parser.add_argument(
+        "--out", type=Path, help="its trainings; by default runs/studies/NAME-SCALE"
+    )
+    parser.add_argument(
+        "--results",
+        type=Path,
+        help="folder of the record; by default data/results, for smoke that of --out",
+    )
+    parser.add_argument("--arms", nargs="*", default=[], help="only these")
+
+
+def without(options: Namespace, *names: str) -> dict[str, Any]:
+    return {k: v for k, v in vars(options).items() if k not in names}
+
+
+def recipe_options(options: Namespace, *names: str) -> dict[str, Any]:
+    """The options of a training that are fields of its recipe."""
+    return without(options, "preset", "out", "fp16", "tensorboard", *names)

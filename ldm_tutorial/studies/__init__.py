@@ -1,0 +1,1 @@
+"""The book's recorded experiments; ``reproduce.py`` lists them."""

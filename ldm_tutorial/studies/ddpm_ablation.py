@@ -1,0 +1,60 @@
+"""Studies: the experiments of the book that take longer than a chapter.
+
+A study is a list of arms that differ in one thing. ``ldm-tutorial reproduce NAME`` runs
+them one after the other and records what came out in ``NAME.json``, with pictures
+beside it. An arm that is done is not run again; one that was stopped goes on.
+"""
+
+from dataclasses import replace
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from ldm_tutorial.codec import LatentCodec
+from ldm_tutorial.records import Row
+from ldm_tutorial.schedule import ScheduleConfig
+from ldm_tutorial.storage import config_to_dict
+from ldm_tutorial.studies.study import (
+    Arm,
+    Pictures,
+    Scale,
+    ldm_recipe,
+    sampled,
+    small_ldm,
+)
+
+# Stable Diffusion's schedule, as Lin et al. (2024) mend it
+MENDED = ScheduleConfig("scaled_linear", 1000, 0.00085, 0.012, zero_terminal_snr=True)
+DDPM_ARMS: dict[str, dict[str, Any]] = {
+    "eps": {},
+    "eps-cosine": {"schedule": ScheduleConfig("cosine")},
+    "eps-min-snr": {"min_snr_gamma": 5.0},
+    "eps-logit-normal": {"logit_normal": (-0.4, 1.0)},
+    "v": {"prediction_type": "v"},
+    "v-zero-snr": {"prediction_type": "v", "schedule": MENDED},
+    "v-min-snr": {"prediction_type": "v", "min_snr_gamma": 5.0},
+    "x0": {"prediction_type": "x0"},
+    "x0-min-snr": {"prediction_type": "x0", "min_snr_gamma": 5.0},
+}
+
+
+def ddpm_arms(scale: Scale) -> dict[str, Arm]:
+    arms = {name: partial(predict, scale, what) for name, what in DDPM_ARMS.items()}
+    no_ema = replace(scale.ldm, ema_decay=0.0)
+    return arms | {"eps-no-ema": partial(predict, scale, {"train": no_ema})}
+
+
+def predict(scale: Scale, what: dict[str, Any], folder: Path) -> tuple[Row, Pictures]:
+    recipe = ldm_recipe(scale, **what)
+    quality, model = small_ldm(
+        LatentCodec.load("vae-f8"), scale, folder / "ldm", recipe
+    )
+    row = {
+        "prediction_type": recipe.prediction_type,
+        "schedule": config_to_dict(recipe.schedule),
+        "min_snr_gamma": recipe.min_snr_gamma,
+        "logit_normal": recipe.logit_normal,
+        "ema_decay": recipe.train.ema_decay,
+        "samples": quality,
+    }
+    return row, {"sample": sampled(model, scale.steps)}

@@ -1,0 +1,79 @@
+"""Studies: the experiments of the book that take longer than a chapter.
+
+A study is a list of arms that differ in one thing. ``ldm-tutorial reproduce NAME`` runs
+them one after the other and records what came out in ``NAME.json``, with pictures
+beside it. An arm that is done is not run again; one that was stopped goes on.
+"""
+
+import json
+from dataclasses import replace
+from functools import partial
+from pathlib import Path
+from typing import get_args
+
+import torch
+
+from ldm_tutorial.codec import LatentCodec
+from ldm_tutorial.evaluation import latents
+from ldm_tutorial.evaluation.reports import evaluate_codec, evaluate_samples
+from ldm_tutorial.pipeline import LatentDiffusion
+from ldm_tutorial.records import Row
+from ldm_tutorial.storage import write_json
+from ldm_tutorial.studies.study import (
+    DATA,
+    LOOKS,
+    Arm,
+    Pictures,
+    Scale,
+    held_out,
+    ldm_recipe,
+    read_lines,
+    reconstructed,
+    sampled,
+    small_ldm,
+)
+from ldm_tutorial.training.config import Log
+from ldm_tutorial.training.recipes import Autoencoder
+
+
+def joint_arms(scale: Scale) -> dict[str, Arm]:
+    return {kind: partial(together, scale, kind) for kind in get_args(Autoencoder)}
+
+
+def together(scale: Scale, kind: str, folder: Path) -> tuple[Row, Pictures]:
+    """All arms start from the same trained autoencoder and see the same batches."""
+    every = max(1, scale.ldm.steps // (4 * LOOKS))
+    train = replace(scale.ldm, batch_size=scale.vae.batch_size, log_every=every)
+    recipe = ldm_recipe(scale, autoencoder=kind, train=train)
+    seen = folder / "quality.json"
+
+    def watch(model: LatentDiffusion, line: Log) -> None:
+        if line["step"] % (4 * every) == 0:
+            quality = evaluate_samples(model, DATA, scale.samples // 2, scale.steps)
+            known = json.loads(seen.read_text()) if seen.exists() else {}
+            write_json(seen, known | {str(line["step"]): quality})
+
+    quality, model = small_ldm(
+        LatentCodec.load("vae-f8"), scale, folder / "ldm", recipe, watch
+    )
+    x, generator = held_out(1000), torch.Generator().manual_seed(0)
+    row = {
+        "autoencoder": kind,
+        "log": read_lines(folder / "ldm"),
+        "reconstruction": evaluate_codec(model.codec, DATA, scale.judged),
+        "latent_std": raw_spread(model.codec),
+        "dimensions": latents.effective_dimensions(model.codec.encode(x, generator)),
+        "samples_along": json.loads(seen.read_text()),
+        "samples": quality,
+    }
+    return row, {
+        "reconstruction": reconstructed(model.codec),
+        "sample": sampled(model, scale.steps),
+    }
+
+
+@torch.no_grad()
+def raw_spread(codec: LatentCodec) -> float:
+    """Standard deviation of what the autoencoder puts out for held-out images."""
+    q = codec.vae.encode(held_out(256))
+    return float(q.sample(torch.Generator().manual_seed(0)).std())

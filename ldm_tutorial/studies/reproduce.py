@@ -1,0 +1,119 @@
+"""Studies: the experiments of the book that take longer than a chapter.
+
+A study is a list of arms that differ in one thing. ``ldm-tutorial reproduce NAME`` runs
+them one after the other and records what came out in ``NAME.json``, with pictures
+beside it. An arm that is done is not run again; one that was stopped goes on.
+"""
+
+import json
+from collections.abc import Callable, Iterable
+from pathlib import Path
+from typing import Any
+
+from ldm_tutorial.machine import environment
+from ldm_tutorial.records import Row, known, write_record
+from ldm_tutorial.storage import config_to_dict
+from ldm_tutorial.studies.attribution import attribution_arms
+from ldm_tutorial.studies.compression import compression_arms
+from ldm_tutorial.studies.cost_studies import growth_arms, time_arms
+from ldm_tutorial.studies.ddpm_ablation import ddpm_arms
+from ldm_tutorial.studies.joint import joint_arms
+from ldm_tutorial.studies.kl import kl_arms
+from ldm_tutorial.studies.loss_ablation import loss_arms
+from ldm_tutorial.studies.samplers import sampler_arms
+from ldm_tutorial.studies.scaling import scaling_arms
+from ldm_tutorial.studies.speed import speed_arms
+from ldm_tutorial.studies.study import SCALES, Study, finish
+
+STUDIES = {
+    "compression_study": Study(
+        "What do f and the number of latent channels cost in quality?",
+        compression_arms,
+    ),
+    "loss_ablation": Study(
+        "What do a perceptual and an adversarial loss add to L1?", loss_arms
+    ),
+    "kl_study": Study(
+        "Which KL weight gives latents that a diffusion model can live in?", kl_arms
+    ),
+    "scaling_study": Study(
+        "What does it cost to leave latents at the scale they come in?", scaling_arms
+    ),
+    "ddpm_ablation": Study(
+        "What should the network predict, on which schedule, with which weights?",
+        ddpm_arms,
+    ),
+    "samplers": Study(
+        "How good are samples after how many calls of the model?", sampler_arms
+    ),
+    "frozen_vs_joint": Study(
+        "Should the autoencoder be frozen while the diffusion model is trained?",
+        joint_arms,
+    ),
+    "time_to_quality": Study(
+        "How good are samples after the same time, in pixels and in latents?", time_arms
+    ),
+    "cost_growth": Study(
+        "How does a training step grow with the size of the images?", growth_arms
+    ),
+    "speed": Study("What makes it fast, and what do our own loops cost?", speed_arms),
+    "attribution": Study(
+        "Which fault of a sample comes from the autoencoder, which from diffusion?",
+        attribution_arms,
+    ),
+}
+
+
+def reproduce(
+    name: str,
+    scale: str = "cpu",
+    out: str | Path | None = None,
+    results: str | Path | None = None,
+    only: Iterable[str] = (),
+    on_arm: Callable[[str, Row], Any] | None = None,
+) -> Path | None:
+    """Run a study and record it.
+
+    Args:
+        out: folder of the trainings, by default ``runs/studies/NAME-SCALE``.
+        results: folder for ``NAME.json`` and its pictures, by default ``data/results``;
+            a smoke run, which says nothing, leaves them in ``out``.
+        only: some of the arms, by name; the record is written when all are done.
+        on_arm: called with the name and the row of every arm that is done.
+
+    Returns:
+        The path of the record, or None while arms are missing.
+
+    Raises:
+        ValueError: for an unknown study, scale or arm, or if ``out`` holds arms of
+            other settings.
+    """
+    study, settings = known(STUDIES, name, "study"), known(SCALES, scale, "scale")
+    out = Path(out or Path("runs", "studies", f"{name}-{scale}"))
+    results = Path(results or (out if scale == "smoke" else Path("data", "results")))
+    arms = study.arms(settings)
+    for arm in only:
+        known(arms, arm, "arm")
+    described = config_to_dict(settings)
+    for arm, run in arms.items():
+        if not only or arm in only:
+            row = finish(run, out / arm, described)
+            if on_arm:
+                on_arm(arm, row)
+    if not all((out / arm / "row.json").exists() for arm in arms):
+        return None
+    saved = {arm: json.loads((out / arm / "row.json").read_text()) for arm in arms}
+    for arm in arms:
+        for picture in (out / arm).glob("*.png"):
+            (results / name).mkdir(parents=True, exist_ok=True)
+            (results / name / f"{arm}-{picture.name}").write_bytes(picture.read_bytes())
+    report = {
+        "study": name,
+        "question": study.question,
+        "command": f"ldm-tutorial reproduce {name} --scale {scale}",
+        "scale": described,
+        "rows": {arm: part["row"] for arm, part in saved.items()},
+        "seconds": sum(part["seconds"] for part in saved.values()),
+    }
+    write_record(results / f"{name}.json", report | environment())
+    return results / f"{name}.json"

@@ -1,0 +1,270 @@
+"""From a recipe to a trained model, saved to its folder."""
+
+from collections.abc import Callable
+from copy import deepcopy
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.utils.data import DataLoader, Dataset, TensorDataset
+
+from ldm_tutorial.codec import Codec, LatentCodec, PixelCodec
+from ldm_tutorial.data import images
+from ldm_tutorial.landscapes.scenenet import SceneNet, Scenes, SceneTraining
+from ldm_tutorial.machine import best_device
+from ldm_tutorial.pipeline import LatentDiffusion
+from ldm_tutorial.storage import find_model, write_json
+from ldm_tutorial.training.config import Log
+from ldm_tutorial.training.folder import check_folder, settings
+from ldm_tutorial.training.loop import is_main_process, train
+from ldm_tutorial.training.recipes import (
+    LDMRecipe,
+    SceneRecipe,
+    VAERecipe,
+    build_ldm,
+    build_vae,
+    check_counts,
+    check_size,
+)
+from ldm_tutorial.training.tasks import CachedLatentTraining, JointTraining, VAETraining
+from ldm_tutorial.unet import inherit
+from ldm_tutorial.vae import AutoencoderKL
+
+OnLog = Callable[[Log], Any]
+OnStart = Callable[[int], Any]
+
+
+def train_vae(
+    recipe: VAERecipe,
+    out: str | Path | None = None,
+    on_log: OnLog | None = None,
+    on_start: OnStart | None = None,
+) -> tuple[LatentCodec, list[Log]]:
+    """Train an autoencoder, measure its latents, and save both to ``out``. With a
+    frozen encoder the measures are those of ``recipe.init``.
+
+    Arguments after the first as in ``training.train``.
+    """
+    dataset = recipe.load("train", recipe.length)
+    torch.manual_seed(recipe.train.seed)
+    vae = build_vae(recipe)
+    start = start_from(recipe, vae)
+    module = VAETraining(vae.to(best_device()), recipe.loss, recipe.download)
+    module.check(torch.empty(1, 3, recipe.size, recipe.size))
+    log = run(module, dataset, recipe, settings(recipe, start), out, on_log, on_start)
+    if start and recipe.freeze_encoder:
+        codec = LatentCodec(vae, start.mean, start.std).to(best_device())
+    else:
+        codec = LatentCodec.fit(vae, images(dataset, 2048))
+    if out and is_main_process():
+        codec.save(out)
+    return codec, log
+
+
+def start_from(recipe: VAERecipe, vae: AutoencoderKL) -> LatentCodec | None:
+    """Give ``vae`` the weights of ``recipe.init``, if any, and freeze its encoder if
+    the recipe says so.
+
+    Raises:
+        ValueError: if ``init`` is missing, damaged, or of another shape.
+    """
+    if recipe.init is None:
+        if recipe.freeze_encoder:
+            raise ValueError(
+                "freeze_encoder=True without init would keep random weights; give "
+                "init, a trained autoencoder"
+            )
+        return None
+    try:
+        codec = LatentCodec.load(recipe.init)
+    except (KeyError, TypeError, AttributeError, RuntimeError):
+        raise ValueError(
+            f"the model in {find_model(recipe.init)} is damaged: its config.json and "
+            "model.safetensors do not fit; save or copy it again"
+        ) from None
+    for name, found in asdict(codec.vae.config).items():
+        if found != getattr(recipe.vae, name):
+            raise ValueError(
+                f"init={recipe.init} has vae.{name}={found}, and vae.{name}="
+                f"{getattr(recipe.vae, name)} was asked for; give {found}, or another "
+                "autoencoder"
+            )
+    vae.load_state_dict(codec.vae.state_dict())
+    if recipe.freeze_encoder:
+        vae.encoder.requires_grad_(False)
+    return codec
+
+
+def train_ldm(
+    recipe: LDMRecipe,
+    codec: Codec | None = None,
+    out: str | Path | None = None,
+    on_log: OnLog | None = None,
+    on_start: OnStart | None = None,
+    watch: Callable[[LatentDiffusion, Log], Any] | None = None,
+) -> tuple[LatentDiffusion, list[Log]]:
+    """Train a diffusion model; without a codec it works on pixels. The codec itself is
+    left as it is: an autoencoder that is trained along is a copy.
+
+    Args:
+        watch: called with the model as it is, not yet averaged, and every new line of
+            the log.
+
+    Other arguments as in ``training.train``.
+
+    Raises:
+        ValueError: for a recipe that cannot be built, or an autoencoder that shall be
+            trained along and is none.
+    """
+    dataset = recipe.load("train", recipe.length)
+    codec = (codec or PixelCodec()).to(best_device())
+    described = settings(recipe, codec)
+    torch.manual_seed(recipe.train.seed)
+    frozen = recipe.autoencoder == "frozen"
+    codec = codec if frozen else deepcopy(codec)
+    model = build_ldm(recipe, codec, tuple(dataset.classes)).to(best_device())
+    if recipe.init:
+        start_unet(recipe, model)
+    finished = other_decoder(recipe.decoder, codec) if recipe.decoder else None
+    if out:
+        check_folder(Path(out), described)
+    module: nn.Module = model
+    if not frozen:
+        module = JointTraining(model, recipe.autoencoder, recipe.loss)
+    elif isinstance(codec, LatentCodec):
+        module, dataset = CachedLatentTraining(model), cache_latents(codec, dataset)
+
+    def logged(line: Log) -> None:
+        if watch:
+            model.eval()
+            watch(model, line)
+            model.train()
+        if on_log:
+            on_log(line)
+
+    log = run(module, dataset, recipe, described, out, logged, on_start)
+    model.eval()
+    if not frozen:
+        finish_codec(codec, recipe.autoencoder, images(dataset, 2048))
+    if finished:
+        model.codec = finished.to(best_device())
+    if out and is_main_process():
+        model.save(out)
+    return model, log
+
+
+def start_unet(recipe: LDMRecipe, model: LatentDiffusion) -> None:
+    """Give ``model`` the UNet of ``recipe.init``.
+
+    Raises:
+        ValueError: if that model is of another shape, or its UNet has learned to answer
+            another question.
+    """
+    start = LatentDiffusion.load(recipe.init)
+    for name, old, new in (
+        ("schedule", start.schedule_config, model.schedule_config),
+        ("prediction_type", start.prediction_type, model.prediction_type),
+        ("classes", start.classes, model.classes),
+    ):
+        if old != new:
+            raise ValueError(
+                f"init={recipe.init} has {name} {old}, and {new} was asked for; give "
+                "the same, or another model"
+            )
+    try:
+        inherit(model.unet, start.unet)
+    except ValueError as error:
+        raise ValueError(f"init={recipe.init}: {error}") from None
+
+
+def other_decoder(name: str, codec: Codec) -> LatentCodec:
+    """The autoencoder ``name``, if it decodes the latents of ``codec``.
+
+    Raises:
+        ValueError: if its encoder is another one.
+    """
+    found = LatentCodec.load(name)
+    encoders = [c.vae.encoder.state_dict() for c in (found, codec) if hasattr(c, "vae")]
+    same = len(encoders) == 2 and encoders[0].keys() == encoders[1].keys()
+    if not same or any(  # weights on disk may be rounded
+        not torch.allclose(encoders[0][k], encoders[1][k].cpu(), rtol=2e-3, atol=1e-3)
+        for k in encoders[0]
+    ):
+        raise ValueError(
+            f"decoder={name} has another encoder than the autoencoder that the model "
+            "is trained on; train it with init and freeze_encoder"
+        )
+    return found
+
+
+def finish_codec(codec: LatentCodec, kind: str, batches: list[Tensor]) -> None:
+    """Freeze an autoencoder that was trained along, and measure its latents once more,
+    unless the diffusion model has seen them at another scale."""
+    fitted = LatentCodec.fit(codec.vae, batches)
+    if kind != "joint":
+        codec.load_state_dict(fitted.state_dict())
+
+
+def train_scenenet(
+    recipe: SceneRecipe,
+    out: str | Path | None = None,
+    on_log: OnLog | None = None,
+    on_start: OnStart | None = None,
+) -> tuple[SceneNet, list[Log]]:
+    """Train a network that names the factors of a landscape.
+
+    Arguments after the first as in ``training.train``.
+    """
+    if recipe.data != "landscapes":
+        raise ValueError(
+            f"data={recipe.data!r}; only of landscapes are the factors known: leave it "
+            "at landscapes"
+        )
+    check_counts(recipe.net, "patch", "channels", "features")
+    torch.manual_seed(recipe.train.seed)
+    net = SceneNet(recipe.net)
+    check_size(recipe.size, net.smallest)
+    scenes = Scenes(recipe.load("train", recipe.length))
+    module = SceneTraining(net).to(best_device())
+    log = run(module, scenes, recipe, settings(recipe), out, on_log, on_start)
+    net.eval().requires_grad_(False)
+    net.fit_spread(images(scenes.landscapes, 2048))
+    if out and is_main_process():
+        net.save(out)
+    return net, log
+
+
+def run(
+    module: nn.Module,
+    dataset: Dataset,
+    recipe: VAERecipe | LDMRecipe | SceneRecipe,
+    described: dict[str, Any],
+    out: str | Path | None,
+    on_log: OnLog | None,
+    on_start: OnStart | None,
+) -> list[Log]:
+    """Train; ``recipe.json`` says from the start what the folder holds."""
+    if out:
+        check_folder(Path(out), described)
+
+    def started(step: int) -> None:
+        if out and is_main_process():
+            write_json(Path(out) / "recipe.json", described)
+        if on_start:
+            on_start(step)
+
+    return train(module, dataset, recipe.train, out, on_log, started)
+
+
+@torch.no_grad()
+def cache_latents(codec: LatentCodec, dataset: Dataset) -> TensorDataset:
+    """Encode a data set once: moments (n, 2C, h, w) and classes (n,)."""
+    device = codec.mean.device
+    moments, classes = [], []
+    for x, y in DataLoader(dataset, batch_size=256):
+        q = codec.vae.encode(x.to(device))
+        moments.append(torch.cat([q.mu, q.logvar], dim=1).cpu())
+        classes.append(y)
+    return TensorDataset(torch.cat(moments), torch.cat(classes))

@@ -1,0 +1,188 @@
+"""A run on disk: what was asked for, how far it is, its log and its checkpoint.
+
+A run that was stopped anywhere goes on exactly as if nothing had happened, and a folder
+that holds something else is refused before anything in it is touched.
+"""
+
+import hashlib
+import json
+import os
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+
+from ldm_tutorial.data import DataConfig
+from ldm_tutorial.storage import config_to_dict, find_model, write_json
+from ldm_tutorial.training.config import Log
+
+
+class Run:
+    """The files of one run: its log and its last checkpoint."""
+
+    def __init__(
+        self,
+        out: str | Path | None,
+        settings: dict[str, Any],
+        state: dict[str, Any],
+        writes: bool = True,
+    ):
+        self.out = Path(out) if out else None
+        self.settings, self.state = settings, state
+        self.writes = writes and self.out is not None
+        self.step, self.seconds = 0, 0.0
+        self.lines: list[Log] = []
+        if self.out:
+            self.out.mkdir(parents=True, exist_ok=True)
+            self._resume()
+            self._read_log()
+        if self.writes:
+            self._rewrite_log()
+
+    def _resume(self) -> None:
+        saved = read_checkpoint(self.out)
+        if saved is None:
+            return
+        refuse_other(self.out, saved["config"], self.settings)
+        try:
+            for name, part in self.state.items():
+                part.load_state_dict(saved[name])
+        except (RuntimeError, ValueError, KeyError):
+            raise ValueError(
+                f"{self.out} holds a run of another model; choose another folder, or "
+                "the same model to go on with that run"
+            ) from None
+        self.step, self.seconds = saved["step"], saved["seconds"]
+
+    def _read_log(self) -> None:
+        """Keep the lines up to the checkpoint: later ones will be made again."""
+        path = self.out / "metrics.jsonl"
+        for text in path.read_text().splitlines() if path.exists() else []:
+            try:
+                line = json.loads(text)
+            except json.JSONDecodeError:  # the process died while it wrote this line
+                break
+            if line["step"] <= self.step:
+                self.lines.append(line)
+
+    def _rewrite_log(self) -> None:
+        new = self.out / "metrics.jsonl.new"
+        new.write_text("".join(json.dumps(line) + "\n" for line in self.lines))
+        os.replace(new, self.out / "metrics.jsonl")
+
+    def log(self, line: Log) -> None:
+        self.lines.append(line)
+        if self.writes:
+            with (self.out / "metrics.jsonl").open("a") as file:
+                file.write(json.dumps(line) + "\n")
+
+    def checkpoint(self, step: int, seconds: float) -> None:
+        """Write the state so that a crash leaves the old checkpoint or the new one."""
+        if not self.writes:
+            return
+        state = {name: part.state_dict() for name, part in self.state.items()}
+        state |= {"step": step, "seconds": seconds, "config": self.settings}
+        new = self.out / "checkpoint.pt.new"
+        with new.open("wb") as file:
+            torch.save(state, file)
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(new, self.out / "checkpoint.pt")
+        write_json(self.out / "train_config.json", self.settings)
+
+
+def read_checkpoint(out: Path) -> dict[str, Any] | None:
+    """The checkpoint in a folder, or None if there is none.
+
+    Raises:
+        ValueError: if it cannot be read.
+    """
+    path = out / "checkpoint.pt"
+    if not path.exists():
+        return None
+    with path.open("rb") as file:
+        try:
+            saved = torch.load(file, map_location="cpu", weights_only=True)
+        except Exception:  # a broken file makes torch fail in many ways
+            saved = {}
+    if saved.keys() >= {"module", "ema", "optimizer", "step", "seconds", "config"}:
+        return saved
+    raise ValueError(
+        f"{path} is damaged or no checkpoint; put a copy in its place, or move it away "
+        "to train from the start"
+    )
+
+
+def refuse_other(
+    out: Path, saved: dict[str, Any], asked: dict[str, Any], prefix: str = ""
+) -> None:
+    """Raise a ValueError that names the first setting in which two runs differ.
+
+    Settings are nested dictionaries; one that is missing on a side is not compared.
+    """
+    for name in [name for name in asked if name in saved]:
+        old, new, name = saved[name], asked[name], prefix + name
+        if isinstance(old, dict) and isinstance(new, dict):
+            refuse_other(out, old, new, name + ".")
+        elif old != new:
+            raise ValueError(
+                f"{out} holds a run with {name}={old}, and {name}={new} was asked for; "
+                "choose another folder, or the same settings to go on with that run"
+            )
+
+
+def settings(recipe: DataConfig, codec: nn.Module | None = None) -> dict[str, Any]:
+    """What decides a run, as JSON values: the recipe, and a digest of the codec."""
+    described = {"kind": type(recipe).__name__}
+    if codec is not None:
+        described["codec"] = digest(codec)
+    return described | config_to_dict(recipe)
+
+
+def digest(codec: nn.Module) -> str:
+    """A short name for the codec's very weights; "pixels" where there are none."""
+    tensors = codec.state_dict()
+    if not tensors:
+        return "pixels"
+    found = hashlib.sha256()
+    for name, tensor in sorted(tensors.items()):
+        found.update(name.encode() + tensor.detach().cpu().numpy().tobytes())
+    return found.hexdigest()[:12]
+
+
+def check_folder(out: Path, described: dict[str, Any]) -> None:
+    """Refuse to train in a folder that holds something else.
+
+    Raises:
+        ValueError: if there is a run of another recipe, or a model without a run.
+    """
+    path = out / "recipe.json"
+    started = (out / "checkpoint.pt").exists()
+    if (out / "model.safetensors").exists() and not started:
+        raise ValueError(
+            f"{out} holds a finished model without its checkpoint.pt, and training "
+            "would overwrite it; choose another folder"
+        )
+    if started and path.exists():
+        try:
+            saved = json.loads(path.read_text())
+        except ValueError:
+            raise ValueError(
+                f"{path} is damaged; put a copy in its place, or choose another folder"
+            ) from None
+        asked = {k: v for k, v in described.items() if k != "download"}
+        refuse_other(out, saved, asked)
+
+
+def trained_on(folder: str | Path) -> dict[str, Any]:
+    """The ``recipe.json`` beside a model, or {} if there is none, as with the shipped
+    ones (which were trained on landscapes of 64 x 64 pixels)."""
+    path = find_model(folder) / "recipe.json"
+    try:
+        found = json.loads(path.read_text()) if path.exists() else {}
+    except ValueError:
+        found = None
+    if not isinstance(found, dict):
+        raise ValueError(f"{path} is damaged; remove it, or put a copy in its place")
+    return found

@@ -1,0 +1,174 @@
+"""Recipes: a whole training described by one frozen dataclass."""
+
+from dataclasses import dataclass, field, replace
+from typing import Any, Literal, get_args
+
+from ldm_tutorial.codec import Codec, LatentCodec
+from ldm_tutorial.data import DataConfig
+from ldm_tutorial.diffusion import PredictionType
+from ldm_tutorial.landscapes.scenenet import SceneNetConfig
+from ldm_tutorial.pipeline import LatentDiffusion
+from ldm_tutorial.schedule import ScheduleConfig
+from ldm_tutorial.training.config import TrainConfig
+from ldm_tutorial.training.losses import VAELossConfig
+from ldm_tutorial.unet import UNet, UNetConfig
+from ldm_tutorial.vae import AutoencoderKL, VAEConfig
+
+Autoencoder = Literal[
+    "frozen", "detached", "joint", "joint-normalised", "joint-aligned"
+]
+
+
+@dataclass(frozen=True)
+class VAERecipe(DataConfig):
+    """Training of an autoencoder.
+
+    Attributes:
+        init: a trained autoencoder of the same shape to start from, as a folder or by
+            its shipped name; null for random weights.
+        freeze_encoder: train the decoder of ``init`` alone, so that its latents stay
+            what they are.
+    """
+
+    init: str | None = None
+    freeze_encoder: bool = False
+    vae: VAEConfig = field(default_factory=VAEConfig)
+    loss: VAELossConfig = field(default_factory=VAELossConfig)
+    train: TrainConfig = field(default_factory=TrainConfig)
+
+
+@dataclass(frozen=True)
+class LDMRecipe(DataConfig):
+    """Training of a diffusion model in the space of a codec.
+
+    ``unet.in_channels`` and ``unet.num_classes`` are set from the codec and the data.
+
+    Attributes:
+        init: a trained model whose UNet to start from, as a folder or by its shipped
+            name; of the same shape, or with fewer residual blocks per level. Null for
+            random weights.
+        decoder: an autoencoder with the same encoder whose decoder the finished model
+            gets, as a folder or by its shipped name; null for that of the codec.
+        prediction_type: what the UNet predicts.
+        min_snr_gamma: bound on the weight of easy times in the loss (5 is usual); null
+            weighs all alike.
+        logit_normal: mean and standard deviation of the logit of t / T, for times that
+            keep away from both ends; null draws them uniformly.
+        label_dropout: share of the labels hidden in training, for guidance.
+        autoencoder: what becomes of the autoencoder: frozen; trained along on its own
+            ``loss``, which the diffusion loss leaves alone (detached); trained on both
+            (joint); on both, with latents that every batch is normalised by
+            (joint-normalised); or with such latents, on its own loss and on an
+            alignment loss that reaches it through the UNet, while the diffusion loss
+            does not (joint-aligned, after Leng et al. 2025, REPA-E, arXiv:2504.10483).
+        loss: of an autoencoder that is trained along.
+    """
+
+    init: str | None = None
+    decoder: str | None = None
+    unet: UNetConfig = field(default_factory=UNetConfig)
+    schedule: ScheduleConfig = field(default_factory=ScheduleConfig)
+    prediction_type: PredictionType = "eps"
+    min_snr_gamma: float | None = None
+    logit_normal: tuple[float, float] | None = None
+    label_dropout: float = 0.1
+    autoencoder: Autoencoder = "frozen"
+    loss: VAELossConfig = field(default_factory=VAELossConfig)
+    train: TrainConfig = field(default_factory=TrainConfig)
+
+
+@dataclass(frozen=True)
+class SceneRecipe(DataConfig):
+    """Training of a network that names the factors of a landscape."""
+
+    net: SceneNetConfig = field(default_factory=SceneNetConfig)
+    train: TrainConfig = field(default_factory=TrainConfig)
+
+
+def build_vae(recipe: VAERecipe) -> AutoencoderKL:
+    """The untrained autoencoder of a recipe."""
+    check_counts(recipe.vae, "latent_channels", "channels", "num_res_blocks")
+    check_size(recipe.size, recipe.vae.downsampling)
+    if recipe.vae.in_channels != 3:
+        raise ValueError(
+            f"in_channels={recipe.vae.in_channels}; the data sets give images of 3 "
+            "channels: leave it at 3"
+        )
+    return AutoencoderKL(recipe.vae)
+
+
+def build_ldm(
+    recipe: LDMRecipe, codec: Codec, classes: tuple[str, ...] = ()
+) -> LatentDiffusion:
+    """The untrained model of a recipe, with the channels and classes that fit."""
+    check_counts(recipe.unet, "channels", "num_res_blocks", "patch_size")
+    check_counts(recipe.schedule, "num_train_timesteps")
+    check_training(recipe, codec)
+    if not 0 <= recipe.label_dropout <= 1:
+        raise ValueError(f"label_dropout={recipe.label_dropout}; give a share, 0 to 1")
+    unet = replace(
+        recipe.unet,
+        in_channels=codec.latent_shape(recipe.size)[0],
+        num_classes=len(classes),
+    )
+    f = codec.vae.config.downsampling if isinstance(codec, LatentCodec) else 1
+    check_size(recipe.size, f * unet.patch_size * 2 ** (len(unet.channels) - 1))
+    return LatentDiffusion(
+        codec,
+        UNet(unet),
+        recipe.schedule,
+        recipe.prediction_type,
+        recipe.size,
+        classes,
+        recipe.label_dropout,
+        recipe.min_snr_gamma,
+        recipe.logit_normal,
+    )
+
+
+def check_training(recipe: LDMRecipe, codec: Codec) -> None:
+    """Raise a ValueError for a way of training that is unknown or does not fit."""
+    ways = get_args(Autoencoder)
+    if recipe.autoencoder not in ways:
+        raise ValueError(
+            f"autoencoder={recipe.autoencoder!r} is unknown; choose {', '.join(ways)}"
+        )
+    if recipe.autoencoder != "frozen" and not isinstance(codec, LatentCodec):
+        raise ValueError(
+            f"autoencoder={recipe.autoencoder!r} was asked of a pixel model, which has "
+            "none; give an autoencoder (--vae), or leave it at 'frozen'"
+        )
+    if recipe.autoencoder != "frozen" and recipe.decoder:
+        raise ValueError(
+            f"decoder={recipe.decoder} was asked of an autoencoder that is trained "
+            "along; leave it out, or leave autoencoder at 'frozen'"
+        )
+    if recipe.autoencoder != "frozen" and recipe.loss.adversarial_weight:
+        raise ValueError(
+            f"loss.adversarial_weight={recipe.loss.adversarial_weight}; an autoencoder "
+            "that is trained along has no discriminator: leave it at 0"
+        )
+    if recipe.min_snr_gamma is not None and not recipe.min_snr_gamma > 0:
+        raise ValueError(f"min_snr_gamma={recipe.min_snr_gamma}; give more than 0")
+    if recipe.logit_normal is not None and not recipe.logit_normal[1] > 0:
+        raise ValueError(
+            f"logit_normal={recipe.logit_normal}; give a mean and a standard deviation "
+            "above 0"
+        )
+
+
+def check_counts(config: Any, *names: str) -> None:
+    """Raise a ValueError for a field with a number below 1, or without any."""
+    for name in names:
+        value = getattr(config, name)
+        if min(value if isinstance(value, tuple) else (value,), default=0) < 1:
+            raise ValueError(f"{name}={value}; give 1 or more")
+
+
+def check_size(size: int, multiple: int) -> None:
+    """Raise a ValueError if the networks cannot halve images so often."""
+    if size % multiple:
+        raise ValueError(
+            f"size={size}; this model halves its images to 1/{multiple}: "
+            f"give a multiple of {multiple}"
+        )

@@ -1,0 +1,174 @@
+"""What the loop trains: modules whose ``forward(*batch, generator=...)`` returns a
+loss and a dictionary of numbers to log."""
+
+import torch
+from torch import Tensor, nn
+from torch.func import functional_call
+
+from ldm_tutorial.diffusion import add_noise, random_times
+from ldm_tutorial.gaussian import DiagonalGaussian
+from ldm_tutorial.metrics import psnr
+from ldm_tutorial.noise import normal_like
+from ldm_tutorial.pipeline import LatentDiffusion
+from ldm_tutorial.training.discriminator import DiscriminatorConfig, PatchDiscriminator
+from ldm_tutorial.training.losses import (
+    VAELossConfig,
+    adaptive_weight,
+    hinge_d_loss,
+    hinge_g_loss,
+    vae_loss,
+)
+from ldm_tutorial.training.perceptual import Alignment, FeatureDistance, load_perceptual
+from ldm_tutorial.vae import AutoencoderKL
+
+ALIGNMENT_WEIGHT = 0.5  # of REPA
+
+
+class VAETraining(nn.Module):
+    """What the loop trains: an autoencoder with its loss, and its discriminator if
+    there is an adversarial term.
+
+    One loss serves both players: in the autoencoder's term the discriminator's weights
+    are constants, and in the discriminator's term the reconstruction is.
+
+    Args:
+        download: fetch the network of the perceptual loss if it is not on disk.
+    """
+
+    def __init__(self, vae: AutoencoderKL, loss: VAELossConfig, download: bool = False):
+        super().__init__()
+        self.vae, self.loss = vae, loss
+        self.discriminator = None
+        if loss.adversarial_weight:
+            shape = DiscriminatorConfig(vae.config.in_channels)
+            self.discriminator = PatchDiscriminator(shape)
+            self.register_buffer("step", torch.zeros((), dtype=torch.int64))
+        self.frozen = frozen_perceptual(loss, download)
+
+    def check(self, x: Tensor) -> None:
+        """Raise a ValueError for images that are too small for one of the losses."""
+        judges = [*self.frozen, *([self.discriminator] if self.discriminator else [])]
+        for judge in judges:
+            judge.check(x)
+
+    def forward(self, x: Tensor, y: Tensor, generator: torch.Generator):
+        x_hat, posterior = self.vae(x, generator)
+        perceptual = self.frozen[0].to(x.device) if self.frozen else None
+        loss, parts = vae_loss(x_hat, x, posterior, self.loss, perceptual)
+        if self.discriminator is None or not self.training:
+            return loss, parts
+        begun = int(self.step) >= self.loss.adversarial_start
+        self.step += 1
+        more, more_parts = self.adversarial(loss, x_hat, x, begun)
+        return loss + more, parts | more_parts
+
+    def adversarial(
+        self, nll: Tensor, x_hat: Tensor, x: Tensor, begun: bool
+    ) -> tuple[Tensor, dict[str, Tensor]]:
+        """The terms of both players, and what they are made of. The discriminator
+        learns from the first step; until the start the autoencoder does not listen.
+
+        ``nll`` may hold the KL: it does not depend on the decoder's last layer.
+        """
+        real, fake = self.discriminator(torch.cat([x, x_hat.detach()])).chunk(2)
+        total = hinge_d_loss(real, fake)
+        parts = {
+            "d_loss": total.detach(),
+            "d_real": real.detach().mean(),
+            "d_fake": fake.detach().mean(),
+        }
+        if begun:
+            constant = {k: p.detach() for k, p in self.discriminator.named_parameters()}
+            logits = functional_call(self.discriminator, constant, (x_hat,))
+            g_loss = hinge_g_loss(logits)
+            weight = adaptive_weight(nll, g_loss, self.vae.decoder.out[-2].weight)
+            total = total + self.loss.adversarial_weight * weight * g_loss
+            parts |= {"g_loss": g_loss.detach(), "adaptive_weight": weight}
+        return total, parts
+
+
+class CachedLatentTraining(nn.Module):
+    """What the loop trains: a diffusion model on latents that were encoded once.
+
+    The cache holds mean and logvar, so that every step samples z afresh.
+    """
+
+    def __init__(self, model: LatentDiffusion):
+        super().__init__()
+        self.model = model
+
+    def forward(self, moments: Tensor, y: Tensor, generator: torch.Generator):
+        z = DiagonalGaussian(*moments.chunk(2, dim=1)).sample(generator)
+        return self.model.loss(self.model.codec.normalise(z), y, generator)
+
+
+class JointTraining(nn.Module):
+    """What the loop trains: an autoencoder and a diffusion model on its latents, at
+    once.
+
+    The log monitors both: the diffusion loss; reconstruction, psnr (dB) and KL; the
+    standard deviation of the raw latents; and the alignment loss if there is one.
+
+    Args:
+        kind: as ``LDMRecipe.autoencoder``. The codec's mean and standard deviation
+            follow the latents, but for joint, where they stay what they were.
+    """
+
+    def __init__(self, model: LatentDiffusion, kind: str, loss: VAELossConfig):
+        super().__init__()
+        self.model, self.kind, self.config = model, kind, loss
+        model.codec.vae.requires_grad_(True)
+        self.perceptual = frozen_perceptual(loss)
+        self.alignment = None
+        if kind == "joint-aligned":
+            self.alignment = Alignment(model.unet.config.channels[-1])
+
+    def forward(self, x: Tensor, y: Tensor, generator: torch.Generator):
+        codec = self.model.codec
+        posterior = codec.vae.encode(x)
+        raw = posterior.sample(generator)
+        x_hat = codec.vae.decode(raw)
+        judge = self.perceptual[0].to(x.device) if self.perceptual else None
+        loss, parts = vae_loss(x_hat, x, posterior, self.config, judge)
+        denoising, more = self.denoising(self.unit_scale(raw), x, y, generator)
+        with torch.no_grad():
+            parts |= {"psnr": psnr(x_hat, x).mean(), "latent_std": raw.std()}
+        return loss + denoising, parts | more
+
+    def denoising(
+        self, z: Tensor, x: Tensor, y: Tensor, generator: torch.Generator
+    ) -> tuple[Tensor, dict[str, Tensor]]:
+        """The terms that the diffusion model brings in, for latents z of images x."""
+        stops = self.kind in ("detached", "joint-aligned")
+        loss, parts = self.model.loss(z.detach() if stops else z, y, generator)
+        if self.alignment is None:
+            return loss, parts
+        schedule = self.model.schedule
+        t = random_times(z, len(schedule), generator)
+        z_t = add_noise(z, normal_like(z, generator), schedule.at(t, like=z))
+        h, _, _ = self.model.unet.descend(z_t, t, y)
+        distance = self.alignment(h, x)
+        parts["alignment"] = distance.detach()
+        return loss + ALIGNMENT_WEIGHT * distance, parts
+
+    def unit_scale(self, raw: Tensor) -> Tensor:
+        """What the diffusion model is trained on."""
+        codec = self.model.codec
+        if self.kind == "joint":
+            return codec.normalise(raw)
+        if self.training:
+            codec.follow(raw)
+        if self.kind == "detached":
+            return codec.normalise(raw)
+        mean, std = (f((0, 2, 3), keepdim=True) for f in (raw.mean, raw.std))
+        return (raw - mean) / std
+
+
+def frozen_perceptual(
+    loss: VAELossConfig, download: bool = False
+) -> tuple[FeatureDistance, ...]:
+    """The network of the perceptual term, if there is one. Inside a tuple it is no
+    submodule of a training: it is neither trained nor saved."""
+    if loss.perceptual == "none":
+        return ()
+    return (load_perceptual(loss.perceptual, download),)

@@ -1,0 +1,88 @@
+"""The built book in a real browser: `make pages`.
+
+Every page from the disk, in both themes, at the width of a desk and of a phone, and
+over http: no request that leaves the book, no error, no formula that fails, nothing
+that scrolls sideways or shifts, nothing serious for axe, and every slider moves.
+"""
+
+import json
+import os
+import shutil
+import subprocess
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[2]
+BOOK = ROOT / "_build" / "html"
+MODULES = Path(
+    os.environ.get("NODE_PATH", ROOT / "_build" / "browser" / "node_modules")
+)
+PICTURES = ROOT / "_build" / "pages"  # what the browser has shown
+MAX_BYTES = 2_000_000  # of a page with its pictures
+MAX_IMAGE = 150_000
+
+
+def missing():
+    """Why the pages cannot be looked at; empty if they can."""
+    for program in ("node", "chromium"):
+        if not shutil.which(program) and not os.environ.get(program.upper()):
+            return f"{program} is not installed"
+    for module in ("playwright-core", "axe-core"):
+        if not (MODULES / module).is_dir():
+            return f"the node module {module} is not installed; run: make pages"
+    return "" if (BOOK / "index.html").exists() else "no book is built; run: make book"
+
+
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.skipif(bool(missing()), reason=missing() or "all is there"),
+]
+
+
+@pytest.fixture(scope="module")
+def looks():
+    """What was seen: a dictionary for each page, width, theme and protocol."""
+    shutil.rmtree(PICTURES, ignore_errors=True)
+    PICTURES.mkdir(parents=True)
+    done = subprocess.run(
+        ["node", ROOT / "tests" / "book" / "pages.js", BOOK, PICTURES],
+        env={**os.environ, "NODE_PATH": str(MODULES)},
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode == 0, done.stderr
+    return json.loads(done.stdout)["pages"]
+
+
+def test_every_page_is_looked_at_in_every_way(looks):
+    pages = {path.name for path in BOOK.glob("*.html")} - {
+        "genindex.html",
+        "search.html",
+    }
+    ways = {(1280, "light", "http")}
+    ways |= {(w, t, "file") for w in (1280, 390) for t in ("light", "dark")}
+    seen = {(one["page"], one["width"], one["theme"], one["over"]) for one in looks}
+    assert seen == {(page, *way) for page in pages for way in ways}
+
+
+def test_no_page_has_a_problem(looks):
+    found = [
+        f"{one['page']} {one['width']} {one['theme']} {one['over']}: {problem}"
+        for one in looks
+        for problem in one["problems"]
+    ]
+    assert not found, "\n" + "\n".join(found)
+
+
+def test_pages_and_pictures_are_light(looks):
+    """What the book itself adds; the theme and the maths are loaded once for all."""
+    for path in BOOK.glob("*.html"):
+        text = path.read_text("utf8")
+        named = {
+            image.name for image in (BOOK / "_images").iterdir() if image.name in text
+        }
+        sizes = {name: (BOOK / "_images" / name).stat().st_size for name in named}
+        heavy = {name: size for name, size in sizes.items() if size > MAX_IMAGE}
+        assert not heavy, f"{path.name}: {heavy}"
+        assert len(text.encode()) + sum(sizes.values()) <= MAX_BYTES, path.name

@@ -1,0 +1,179 @@
+"""Studies: they resume, record what they did, and records are not changed by hand."""
+
+import json
+from dataclasses import replace
+from typing import get_args
+
+import pytest
+import torch
+from records import filled
+from tiny_scales import TINY
+from torch.testing import assert_close
+
+from ldm_tutorial import studies
+from ldm_tutorial.cli.main import main
+from ldm_tutorial.records import fingerprint, pictures, results, write_pictures
+from ldm_tutorial.samplers import SAMPLERS
+from ldm_tutorial.storage import ROOTS, config_to_dict
+from ldm_tutorial.studies.reproduce import SCALES, STUDIES, Study, reproduce
+from ldm_tutorial.training import presets, recipes
+
+
+@pytest.fixture
+def tiny(monkeypatch):
+    monkeypatch.setitem(SCALES, "smoke", TINY)
+
+
+@pytest.fixture
+def toy(monkeypatch):
+    """A study of two arms that only count how often they ran."""
+    ran = []
+
+    def arm(name, folder):
+        ran.append(name)
+        return {"value": len(name)}, {"picture": torch.zeros(2, 3, 8, 8)}
+
+    def arms(scale):
+        return {name: lambda folder, name=name: arm(name, folder) for name in "ab"}
+
+    monkeypatch.setitem(STUDIES, "toy", Study("Does it count?", arms))
+    return ran
+
+
+def test_arms_that_are_done_are_not_run_again(toy, tmp_path):
+    assert reproduce("toy", "smoke", tmp_path, only=["b"]) is None
+    path = reproduce("toy", "smoke", tmp_path)
+    assert toy == ["b", "a"]
+    assert path == tmp_path / "toy.json"
+    first = path.read_text()
+    reproduce("toy", "smoke", tmp_path)
+    assert toy == ["b", "a"] and path.read_text() == first
+    report = json.loads(first)
+    assert list(report["rows"]) == ["a", "b"]
+    assert report["command"] == "ldm-tutorial reproduce toy --scale smoke"
+    assert (tmp_path / "toy" / "a-picture.png").exists()
+
+
+def test_another_scale_in_the_same_folder_is_refused(toy, tmp_path, monkeypatch):
+    reproduce("toy", "smoke", tmp_path)
+    monkeypatch.setitem(SCALES, "smoke", replace(TINY, samples=7))
+    with pytest.raises(ValueError, match="choose another folder"):
+        reproduce("toy", "smoke", tmp_path)
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ["nonsense"],
+        ["kl_study", "--scale", "huge"],
+        ["kl_study", "--scale", "smoke", "--arms", "nonsense"],
+    ],
+)
+def test_bad_words_get_one_line(words, tmp_path, capsys, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(SystemExit) as stop:
+        main(["reproduce", *words])
+    error = capsys.readouterr().err
+    assert stop.value.code == 2 and error.count("\n") == 1
+    assert words[-1] in error and not list(tmp_path.iterdir())
+
+
+def shape(value):
+    """The keys of a nested dictionary, without the numbers, and without intervals,
+    for which a few images do not suffice. Keys that are numbers count as one."""
+    if isinstance(value, dict):
+        values = {k: shape(v) for k, v in value.items() if not k.endswith("_ci95")}
+        return {"number" if k.isdecimal() else k: v for k, v in values.items()}
+    return type(value).__name__ if isinstance(value, str | list) else "number"
+
+
+ARMS = {
+    "kl_study": "kl-0.01",
+    "compression_study": "f16-c4-seed0",
+    "ddpm_ablation": "v-min-snr",
+    "samplers": "dpm-solver++",
+    "frozen_vs_joint": "joint-aligned",
+    "cost_growth": "32",
+    "attribution": "vae-f8",
+}
+
+
+@pytest.mark.parametrize("name", ARMS)
+def test_one_arm_of_a_study_has_the_shape_of_the_record(name, tiny, tmp_path):
+    """Run for real, very small; what it measures is what the record holds."""
+    reproduce(name, "smoke", tmp_path, only=[ARMS[name]])
+    row = json.loads((tmp_path / ARMS[name] / "row.json").read_text())["row"]
+    recorded = results(name)["rows"]
+    assert ARMS[name] in recorded
+    assert shape(row) == shape(recorded[ARMS[name]])
+
+
+def test_the_shipped_autoencoder_goes_on_from_the_last_arm_of_the_loss_ablation():
+    """Its recipe is written as a preset too, since `train-vae` made what ships."""
+    arm = studies.loss_recipe(SCALES["cpu"], "adversarial")
+    assert arm == presets.VAE_PRESETS["perceptual-start"]
+
+
+# --- the records ----------------------------------------------------------------------
+
+RECORDS = sorted(STUDIES)
+FILES = sorted((ROOTS[0] / "results").glob("*.json"))
+
+
+@pytest.mark.parametrize("name", RECORDS)
+def test_records_are_as_they_were_written(name):
+    report = results(name)
+    assert report["command"].startswith(f"ldm-tutorial reproduce {name} --scale ")
+    scale = report["command"].split()[-1]
+    arms = STUDIES[name].arms(SCALES[scale])
+    assert list(report["rows"]) == list(arms)
+    settings = config_to_dict(SCALES[scale])
+    assert filled(report["scale"], settings) == settings
+    assert report["seconds"] > 30 and report["torch"] and report["device"]
+
+
+def leaves(value, path=()):
+    """The place of every number in a nested record."""
+    if isinstance(value, dict | list):
+        items = value.items() if isinstance(value, dict) else enumerate(value)
+        for key, part in items:
+            yield from leaves(part, (*path, key))
+    elif isinstance(value, int | float):
+        yield path
+
+
+@pytest.mark.parametrize("path", FILES, ids=lambda path: path.stem)
+def test_a_figure_changed_by_hand_is_noticed(path):
+    report = json.loads(path.read_text())
+    assert report["digest"] == fingerprint(report)
+    places = list(leaves(report))
+    assert len(places) > 10
+    for *keys, last in places:
+        part = report
+        for key in keys:
+            part = part[key]
+        kept = part[last]
+        part[last] = kept + 0.01
+        assert report["digest"] != fingerprint(report), keys
+        part[last] = kept
+
+
+def test_pictures_survive_the_disk(tmp_path, monkeypatch):
+    x = (torch.arange(2 * 3 * 4 * 4).view(2, 3, 4, 4) % 256) / 127.5 - 1
+    write_pictures(tmp_path / "results" / "toy" / "a.png", x)
+    monkeypatch.setattr("ldm_tutorial.storage.ROOTS", (tmp_path,))
+    assert_close(pictures("toy", "a"), x, atol=1e-6, rtol=0)
+    with pytest.raises(FileNotFoundError, match="no pictures 'b'"):
+        pictures("toy", "b")
+
+
+def test_every_arm_of_the_record_that_shows_pictures_has_them():
+    folder = ROOTS[0] / "results"
+    assert len(list((folder / "kl_study").glob("*.png"))) == 4 * len(studies.WEIGHTS)
+    assert len(list((folder / "loss_ablation").glob("*.png"))) == len(studies.LOSSES)
+    ablation = list((folder / "ddpm_ablation").glob("*.png"))
+    assert len(ablation) == len(STUDIES["ddpm_ablation"].arms(SCALES["cpu"]))
+    assert len(list((folder / "samplers").glob("*.png"))) == len(SAMPLERS)
+    assert len(list((folder / "frozen_vs_joint").glob("*.png"))) == 2 * len(
+        get_args(recipes.Autoencoder)
+    )

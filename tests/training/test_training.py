@@ -1,0 +1,642 @@
+"""The training loop: exact resume whatever happens, and one clear line for mistakes."""
+
+import json
+import math
+import os
+import subprocess
+import sys
+import warnings
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+from torch import nn
+from torch.nn import functional as F
+from torch.testing import assert_close
+from torch.utils.data import Dataset, TensorDataset
+
+from ldm_tutorial.training.batches import StepSampler, batches
+from ldm_tutorial.training.config import TrainConfig
+from ldm_tutorial.training.loop import ema_update, learning_rate, tensorboard, train
+
+CONFIG = TrainConfig(
+    steps=24, batch_size=8, warmup_steps=3, log_every=2, checkpoint_every=5
+)
+
+
+class Toy(nn.Module):
+    """Uses all sources of randomness: the batch, the generator and dropout."""
+
+    def __init__(self, width: int = 8):
+        super().__init__()
+        self.net = nn.Sequential(nn.Linear(4, width), nn.Dropout(0.2), nn.Tanh())
+        self.out = nn.Linear(width, 4)
+        self.frozen = nn.Parameter(torch.ones(3), requires_grad=False)
+
+    def forward(self, x, y, generator):
+        noise = torch.randn(x.shape, generator=generator)
+        error = (self.out(self.net(x + 0.1 * noise)) - x).square().mean()
+        return error, {"error": error.detach(), "label": y.float().mean()}
+
+
+class Plain(nn.Module):
+    """A linear model without any noise; its log says which items it saw."""
+
+    def __init__(self, scale: float = 1.0):
+        super().__init__()
+        self.weight, self.scale = nn.Parameter(torch.zeros(4)), scale
+
+    def forward(self, x, y, generator):
+        loss = (x @ self.weight * self.scale - y).square().mean()
+        return loss, {"y": y.float().mean()}
+
+
+def toy(width: int = 8):
+    torch.manual_seed(0)
+    return Toy(width)
+
+
+def data(n: int = 40):
+    g = torch.Generator().manual_seed(1)
+    return TensorDataset(torch.randn(n, 4, generator=g), torch.arange(n))
+
+
+def equal(one: nn.Module, two: nn.Module) -> bool:
+    pairs = zip(one.state_dict().values(), two.state_dict().values(), strict=True)
+    return all(torch.equal(a, b) for a, b in pairs)
+
+
+def without_seconds(lines):
+    return [{k: v for k, v in line.items() if k != "seconds"} for line in lines]
+
+
+def lines_of(folder: Path):
+    return [json.loads(t) for t in (folder / "metrics.jsonl").read_text().splitlines()]
+
+
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory):
+    """An uninterrupted run: its model, its log and its folder."""
+    out, model = tmp_path_factory.mktemp("whole"), toy()
+    return model, train(model, data(), CONFIG, out), out
+
+
+# --- the same again -------------------------------------------------------------------
+
+
+def test_the_same_seed_gives_the_same_weights_and_another_seed_others(whole):
+    model, log, _ = whole
+    torch.rand(7)  # the caller's random state must not matter
+    again = toy()
+    assert without_seconds(train(again, data(), CONFIG)) == without_seconds(log)
+    assert equal(again, model)
+    other = toy()
+    train(other, data(), replace(CONFIG, seed=1))
+    assert not equal(other, model)
+
+
+def test_training_leaves_the_callers_random_state_alone():
+    torch.manual_seed(5)
+    expected = torch.rand(3)
+    torch.manual_seed(5)
+    model = Plain()
+    train(model, data(), replace(CONFIG, steps=3))
+    assert torch.equal(torch.rand(3), expected)
+
+
+def test_the_randomness_of_a_step_is_the_same_in_every_process():
+    code = "print(hash((3, 17, 0)), hash((3, 2)))"
+    env = os.environ | {"PYTHONHASHSEED": "12345"}
+    done = subprocess.run(
+        [sys.executable, "-c", code], env=env, capture_output=True, text=True
+    )
+    assert done.stdout.split() == [str(hash((3, 17, 0))), str(hash((3, 2)))]
+
+
+# Python 3.12 and later warn of what the DataLoader does.
+@pytest.mark.filterwarnings("ignore:.*multi-threaded, use of fork")
+def test_workers_make_the_same_batches():
+    config = replace(CONFIG, steps=6)
+    one, two = toy(), toy()
+    train(one, data(), config)
+    train(two, data(), replace(config, num_workers=1))
+    assert equal(one, two)
+
+
+class Stop(Exception):
+    pass
+
+
+def interrupted(out: Path, step: int):
+    """A run that ends by an exception after its log line of a step."""
+
+    def on_log(line):
+        if line["step"] >= step:
+            raise Stop
+
+    with pytest.raises(Stop):
+        train(toy(), data(), CONFIG, out, on_log)
+
+
+@pytest.mark.parametrize("step", range(2, 24, 4))
+def test_an_interrupted_run_ends_as_if_nothing_had_happened(whole, tmp_path, step):
+    interrupted(tmp_path, step)
+    started, model = [], toy()
+    log = train(model, data(), CONFIG, tmp_path, on_start=started.append)
+    assert started == [step // 5 * 5 if step % 10 else step - 5]
+    assert equal(model, whole[0])
+    assert without_seconds(log) == without_seconds(whole[1])
+    assert lines_of(tmp_path) == log
+
+
+def test_torn_files_do_no_harm(whole, tmp_path):
+    """The worst a crash can leave; test_cli.py has a process that is really killed."""
+    interrupted(tmp_path, 8)
+    checkpoint = (tmp_path / "checkpoint.pt").read_bytes()
+    (tmp_path / "checkpoint.pt.new").write_bytes(checkpoint[: len(checkpoint) // 2])
+    with (tmp_path / "metrics.jsonl").open("a") as log:
+        log.write('{"step": 10, "lo')
+    model = toy()
+    train(model, data(), CONFIG, tmp_path)
+    assert equal(model, whole[0])
+    assert without_seconds(lines_of(tmp_path)) == without_seconds(whole[1])
+    assert not (tmp_path / "checkpoint.pt.new").exists()
+
+
+def test_a_run_killed_before_its_first_checkpoint_starts_over(whole, tmp_path):
+    interrupted(tmp_path, 4)
+    assert not (tmp_path / "checkpoint.pt").exists()
+    model = toy()
+    train(model, data(), CONFIG, tmp_path)
+    assert equal(model, whole[0])
+
+
+def test_a_finished_run_returns_at_once(whole):
+    model, log, out = whole
+
+    class Unread(Dataset):
+        def __len__(self):
+            return 40
+
+        def __getitem__(self, index):
+            raise AssertionError("a finished run needs no data")
+
+    files = {p.name: p.stat().st_mtime_ns for p in out.glob("checkpoint*")}
+    again, started, seen = toy(), [], []
+    assert train(again, Unread(), CONFIG, out, seen.append, started.append) == log
+    assert equal(again, model) and not again.training
+    assert started == [24] and not seen
+    assert files == {p.name: p.stat().st_mtime_ns for p in out.glob("checkpoint*")}
+
+
+# --- what a folder refuses ------------------------------------------------------------
+
+
+def snapshot(folder: Path):
+    return {p.name: p.read_bytes() for p in folder.iterdir()}
+
+
+@pytest.mark.parametrize(
+    "field, value",
+    [("steps", 25), ("learning_rate", 0.5), ("seed", 1), ("precision", "bf16")],
+)
+def test_another_config_is_refused(whole, field, value):
+    out, before = whole[2], snapshot(whole[2])
+    old = getattr(CONFIG, field)
+    message = f"{field}={old}, and {field}={value} was asked.*choose another folder"
+    with pytest.raises(ValueError, match=message) as caught:
+        train(toy(), data(), replace(CONFIG, **{field: value}), out)
+    assert "\n" not in str(caught.value)
+    assert snapshot(out) == before
+
+
+@pytest.mark.parametrize(
+    "module, dataset, message",
+    [
+        (lambda: toy(16), data(40), "holds a run of another model; choose another"),
+        (Plain, data(40), "holds a run of another model; choose another"),
+        (toy, data(39), "images=40, and images=39 was asked for; choose another"),
+    ],
+)
+def test_another_model_or_data_set_is_refused(whole, module, dataset, message):
+    before = snapshot(whole[2])
+    with pytest.raises(ValueError, match=message) as caught:
+        train(module(), dataset, CONFIG, whole[2])
+    assert "\n" not in str(caught.value)
+    assert snapshot(whole[2]) == before
+
+
+@pytest.mark.parametrize("damage", ["empty", "half", "noise", "other"])
+def test_a_damaged_checkpoint_is_refused_and_nothing_is_lost(whole, tmp_path, damage):
+    good = snapshot(whole[2])
+    for name, content in good.items():
+        (tmp_path / name).write_bytes(content)
+    path = tmp_path / "checkpoint.pt"
+    if damage == "other":
+        torch.save({"weights": torch.ones(2)}, path)
+    else:
+        half = good["checkpoint.pt"][: len(good["checkpoint.pt"]) // 2]
+        path.write_bytes({"empty": b"", "half": half, "noise": b"noise" * 99}[damage])
+    before = snapshot(tmp_path)
+    with pytest.raises(
+        ValueError, match=r"checkpoint.pt is damaged or.*put a"
+    ) as caught:
+        train(toy(), data(), CONFIG, tmp_path)
+    assert "\n" not in str(caught.value)
+    assert snapshot(tmp_path) == before
+
+
+@pytest.mark.parametrize("log_every, checkpoint_every", [(50, 2), (2, 50)])
+def test_a_loss_that_is_not_finite_stops_the_run(tmp_path, log_every, checkpoint_every):
+    """Before it is logged, and before it replaces a checkpoint."""
+    config = replace(
+        CONFIG, log_every=log_every, checkpoint_every=checkpoint_every, steps=50
+    )
+    with pytest.raises(ValueError, match="no longer finite at step 2") as caught:
+        train(Plain(scale=float("nan")), data(), config, tmp_path)
+    assert "\n" not in str(caught.value)
+    assert not (tmp_path / "checkpoint.pt").exists()
+    assert lines_of(tmp_path) == []
+
+
+def test_weights_that_are_not_finite_are_not_saved(tmp_path):
+    class Explodes(Plain):
+        def forward(self, x, y, generator):  # a finite loss with an infinite gradient
+            return (self.weight.sum() * 0).abs().sqrt(), {}
+
+    with pytest.raises(ValueError, match="no longer finite at step 5"):
+        train(Explodes(), data(), replace(CONFIG, log_every=50), tmp_path)
+    assert not (tmp_path / "checkpoint.pt").exists()
+
+
+def test_a_batch_larger_than_the_data_set_is_refused(tmp_path):
+    message = "batch_size=8 is more than the 5 images of the data set; give at most 5"
+    with pytest.raises(ValueError, match=message):
+        train(toy(), data(5), CONFIG, tmp_path / "new")
+    assert not (tmp_path / "new").exists()
+
+
+def test_fp16_on_a_cpu_is_refused():
+    with pytest.raises(ValueError, match="'fp16' needs a GPU; on a CPU give no"):
+        train(toy(), data(), replace(CONFIG, precision="fp16"))
+
+
+@pytest.mark.parametrize(
+    "field, value",
+    [
+        ("steps", 0),
+        ("batch_size", 0),
+        ("log_every", 0),
+        ("checkpoint_every", -1),
+        ("warmup_steps", -1),
+        ("num_workers", -1),
+        ("learning_rate", 0.0),
+        ("learning_rate", math.nan),
+        ("weight_decay", -0.1),
+        ("gradient_clip", -1.0),
+        ("ema_decay", 1.0),
+        ("seed", -1),
+        ("seed", 2**63),
+        ("precision", "fp8"),
+    ],
+)
+def test_impossible_settings_are_refused(field, value):
+    with pytest.raises(ValueError, match=rf"^{field}=.*; give "):
+        TrainConfig(**{field: value})
+
+
+# --- what the loop does ---------------------------------------------------------------
+
+
+def test_the_log_and_its_file(whole):
+    _, log, out = whole
+    assert lines_of(out) == log
+    assert [line["step"] for line in log] == list(range(2, 25, 2))
+    names = ["step", "loss", "error", "label", "learning_rate", "seconds"]
+    assert all(list(line) == names for line in log)
+    assert all(line["loss"] == line["error"] for line in log)
+    assert [line["learning_rate"] for line in log] == [
+        learning_rate(CONFIG, line["step"] - 1) for line in log
+    ]
+    seconds = [line["seconds"] for line in log]
+    assert seconds == sorted(seconds) and seconds[0] > 0
+
+
+def test_the_last_step_is_logged_and_saved_whatever_the_intervals(tmp_path):
+    config = replace(CONFIG, steps=7, log_every=4, checkpoint_every=4)
+    seen = []
+    log = train(toy(), data(), config, tmp_path, seen.append)
+    assert [line["step"] for line in log] == [4, 7] and seen == log
+    saved = torch.load(tmp_path / "checkpoint.pt", weights_only=True)
+    assert saved["step"] == 7
+
+
+def test_seconds_go_on_after_an_interruption(tmp_path):
+    interrupted(tmp_path, 16)
+    path = tmp_path / "checkpoint.pt"
+    saved = torch.load(path, weights_only=True)
+    torch.save(saved | {"seconds": 1000.0}, path)
+    log = train(toy(), data(), CONFIG, tmp_path)
+    assert [1000 <= line["seconds"] < 1100 for line in log] == [False] * 7 + [True] * 5
+
+
+def test_training_learns_and_ends_in_evaluation_mode():
+    model = Plain()
+    train(model, data(), replace(CONFIG, steps=2, log_every=1))
+    assert not model.training
+    model, x = Plain(), torch.randn(64, 4)
+    target = torch.tensor([1.0, -2.0, 0.5, 3.0])
+    config = replace(CONFIG, steps=300, learning_rate=0.1, ema_decay=0.9, log_every=99)
+    train(model, TensorDataset(x, x @ target), config)
+    assert_close(model.weight.detach(), target, atol=0.05, rtol=0)
+
+
+def test_frozen_parameters_stay(whole):
+    assert torch.equal(whole[0].frozen, torch.ones(3))
+    assert not whole[0].frozen.requires_grad
+
+
+def test_the_average_is_its_formula():
+    """What the loop leaves behind, against the recursion written out."""
+    steps = []
+
+    class Spy(Plain):
+        def forward(self, x, y, generator):
+            steps.append(self.weight.detach().clone())
+            return super().forward(x, y, generator)
+
+    for decay in (0.0, 0.5, 0.95):
+        steps.clear()
+        config = replace(CONFIG, steps=12, ema_decay=decay)
+        train(model := Spy(), data(), config)
+        raw = model.weight.detach().clone()
+        # The weights after step s are those that the forward pass of s + 1 saw; the
+        # last ones are found by one more step of the same course.
+        train(Spy(), data(), replace(config, ema_decay=0.0))
+        train(last := Plain(), data(), replace(config, ema_decay=0.0))
+        after = [*steps[1:12], last.weight.detach()]
+        average = after[0]
+        for n, weight in enumerate(after[1:], start=1):
+            d = min(decay, (1 + n) / (10 + n))
+            average = d * average + (1 - d) * weight
+        assert_close(raw, average)
+
+
+def test_the_update_of_the_average_by_hand():
+    average, weights = [torch.tensor([1.0])], [torch.tensor([3.0])]
+    ema_update(0.999)(average, weights, torch.tensor(2))  # d = 3 / 12
+    assert_close(average[0], torch.tensor([0.25 * 1 + 0.75 * 3]))
+    ema_update(0.1)(average, weights, torch.tensor(1000))
+    assert_close(average[0], torch.tensor([0.1 * 2.5 + 0.9 * 3]))
+
+
+def test_learning_rate_rises_then_falls_along_a_cosine():
+    config = TrainConfig(steps=100, learning_rate=2.0, warmup_steps=10)
+    cosine = [0.5 * (1 + math.cos(math.pi * s / 100)) for s in range(100)]
+    expected = [2.0 * min(1, (s + 1) / 10) * c for s, c in enumerate(cosine)]
+    found = [learning_rate(config, step) for step in range(100)]
+    assert_close(torch.tensor(found), torch.tensor(expected))
+    assert found[0] == 0.2 and found[-1] < 0.001
+    assert learning_rate(replace(config, warmup_steps=0), 0) == 2.0
+
+
+@pytest.mark.parametrize("clip, most", [(0.0, math.inf), (1e-3, 1e-3)])
+def test_the_gradient_is_clipped(clip, most):
+    norms = []
+
+    class Watched(Plain):
+        def forward(self, x, y, generator):
+            if self.weight.grad is not None:
+                norms.append(float(self.weight.grad.norm()))
+            return super().forward(x, y, generator)
+
+    model = Watched()
+    model.weight.register_post_accumulate_grad_hook(
+        lambda p: norms.append(float(p.grad.norm()))
+    )
+    seen = []
+    step = torch.optim.AdamW.step
+
+    def watch(self, *args, **kwargs):
+        seen.append(float(model.weight.grad.norm()))
+        return step(self, *args, **kwargs)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(torch.optim.AdamW, "step", watch)
+        train(model, data(), replace(CONFIG, steps=3, gradient_clip=clip))
+    assert len(seen) == 3 and min(norms) > 1  # before clipping
+    assert all(value <= most * 1.001 for value in seen)
+    if not clip:
+        assert_close(torch.tensor(seen), torch.tensor(norms[:3]))
+
+
+def test_bf16_computes_in_bf16_and_keeps_float32_weights():
+    seen = []
+
+    class Watched(Toy):
+        def forward(self, x, y, generator):
+            seen.append(self.out(self.net(x)).dtype)
+            return super().forward(x, y, generator)
+
+    model = Watched()
+    train(model, data(), replace(CONFIG, steps=2, precision="bf16"))
+    assert set(seen) == {torch.bfloat16}
+    assert {p.dtype for p in model.parameters()} == {torch.float32}
+    x, y = data()[:8]
+    model(x, y, None)  # after training the model is as it was: no hidden autocast
+    assert seen[-1] == torch.float32
+
+
+def test_models_of_different_precision_may_follow_each_other():
+    for precision in ("no", "bf16", "no"):
+        train(toy(), data(), replace(CONFIG, steps=2, precision=precision))
+
+
+# --- batches --------------------------------------------------------------------------
+
+
+def indices(n, config, start=0, rank=0, world=1):
+    return list(StepSampler(n, config, start, rank, world))
+
+
+def flat(lists):
+    return [index for one in lists for index in one]
+
+
+def test_each_index_comes_once_an_epoch_in_a_new_order():
+    config = replace(CONFIG, steps=15, batch_size=8)
+    steps = indices(40, config)
+    epochs = [flat(steps[i : i + 5]) for i in (0, 5, 10)]
+    assert all(sorted(epoch) == list(range(40)) for epoch in epochs)
+    assert epochs[0] != epochs[1] != epochs[2]
+
+
+def test_an_epoch_leaves_out_what_fills_no_batch():
+    epoch = flat(indices(43, replace(CONFIG, steps=5, batch_size=8)))
+    assert len(set(epoch)) == 40
+
+
+def test_a_sampler_that_starts_late_goes_on_with_the_same_batches():
+    everything = indices(40, CONFIG)
+    for start in (0, 1, 4, 5, 13, 24):
+        assert indices(40, CONFIG, start) == everything[start:]
+
+
+def test_the_slices_of_the_processes_make_up_the_batch():
+    everything = indices(40, CONFIG)
+    parts = [indices(40, CONFIG, rank=rank, world=4) for rank in range(4)]
+    for batch, *slices in zip(everything, *parts, strict=True):
+        assert [len(part) for part in slices] == [2, 2, 2, 2]
+        assert sorted(flat(slices)) == sorted(batch)
+
+
+def test_a_batch_that_does_not_divide_is_refused():
+    with pytest.raises(ValueError, match="8 does not divide among 3 processes; give a"):
+        StepSampler(40, CONFIG, 0, 0, 3)
+
+
+@pytest.mark.filterwarnings("ignore:.*multi-threaded, use of fork")
+@pytest.mark.parametrize("workers", [0, 1])
+def test_batches_come_with_their_step_and_without_warnings(workers):
+    config = replace(CONFIG, steps=5, num_workers=workers)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        found = list(batches(data(), StepSampler(40, config, 3, 0, 1)))
+    assert [step for step, _ in found] == [3, 4]
+    assert found[0][1][1].tolist() == indices(40, config)[3]
+
+
+def test_images_are_the_same_to_the_bit_wherever_a_training_goes_on():
+    """An image depends on those it is drawn beside, by what rounding does."""
+
+    class Neighbours(Dataset):
+        def __len__(self):
+            return 40
+
+        def __getitems__(self, indices):
+            return [(torch.tensor([i, sum(indices)]),) for i in indices]
+
+    config = replace(CONFIG, steps=70)  # of 8 images: two full groups and a part
+    everything = list(batches(Neighbours(), StepSampler(40, config, 0, 0, 1)))
+    assert [step for step, _ in everything] == list(range(70))
+    for start in (1, 31, 32, 33, 69):
+        rest = list(batches(Neighbours(), StepSampler(40, config, start, 0, 1)))
+        assert_close(rest, everything[start:])
+    for (_, (batch,)), wanted in zip(everything, indices(40, config), strict=True):
+        assert batch[:, 0].tolist() == wanted
+
+
+# --- other devices and many processes -------------------------------------------------
+
+MANY = """
+import sys
+sys.path.insert(0, {tests!r})
+from training.test_training import CONFIG, Plain, data, train, torch
+model = Plain()
+log = train(model, data(), CONFIG, {out!r})
+torch.save([log, model.weight.detach()], {out!r} + "/end" + sys.argv[1] + ".pt")
+"""
+
+
+@pytest.mark.slow
+def test_two_processes_take_the_course_of_one(tmp_path):
+    """Same global batch, so the same mean gradient; only sums in another order."""
+    code = MANY.format(tests=str(Path(__file__).parents[1]), out=str(tmp_path))
+    env = os.environ | {
+        "MASTER_ADDR": "127.0.0.1",
+        "MASTER_PORT": "0",
+        "WORLD_SIZE": "2",
+        "ACCELERATE_USE_CPU": "1",
+        "OMP_NUM_THREADS": "1",
+    }
+    port = free_port()
+    children = [
+        subprocess.Popen(
+            [sys.executable, "-c", code, str(rank)],
+            env=env
+            | {"RANK": str(rank), "LOCAL_RANK": str(rank), "MASTER_PORT": str(port)},
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+        )
+        for rank in range(2)
+    ]
+    outputs = [child.communicate(timeout=120)[0] for child in children]
+    assert [child.returncode for child in children] == [0, 0], "\n".join(outputs)
+
+    model = Plain()
+    log = train(model, data(), CONFIG)
+    for rank in range(2):
+        found, weight = torch.load(tmp_path / f"end{rank}.pt", weights_only=True)
+        assert_close(weight, model.weight.detach())
+        for name in ("loss", "y"):
+            values = [
+                torch.tensor([line[name] for line in one]) for one in (found, log)
+            ]
+            assert_close(*values)
+    assert without_seconds(lines_of(tmp_path)) == without_seconds(found)
+
+
+def free_port() -> int:
+    import socket
+
+    with socket.socket() as one:
+        one.bind(("127.0.0.1", 0))
+        return one.getsockname()[1]
+
+
+def train_on(device: str, precision: str = "no"):
+    class Image(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.net = nn.Sequential(nn.Linear(4, 16), nn.Tanh(), nn.Linear(16, 4))
+
+        def forward(self, x, y, generator):
+            noise = torch.randn(x.shape, generator=generator, device=x.device)
+            loss = F.mse_loss(self.net(x + 0.01 * noise), x)
+            return loss, {}
+
+    torch.manual_seed(0)
+    model = Image().to(device)
+    config = replace(CONFIG, steps=200, learning_rate=0.01, precision=precision)
+    return model, train(model, data(), config)
+
+
+@pytest.mark.gpu
+@pytest.mark.parametrize("precision", ["no", "bf16", "fp16"])
+def test_training_on_cuda(precision):
+    model, log = train_on("cuda", precision)
+    assert next(model.parameters()).device.type == "cuda"
+    assert log[-1]["loss"] < 0.5 * log[0]["loss"]
+    train_on("cpu")  # and back, in the same process
+
+
+@pytest.mark.skipif(not torch.backends.mps.is_available(), reason="needs a Mac's GPU")
+def test_training_on_mps():
+    model, log = train_on("mps")
+    assert next(model.parameters()).device.type == "mps"
+    assert log[-1]["loss"] < 0.5 * log[0]["loss"]
+
+
+# --- TensorBoard ----------------------------------------------------------------------
+
+
+def test_tensorboard_shows_what_the_log_holds(tmp_path):
+    pytest.importorskip("tensorboard", reason="TensorBoard is an extra")
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+    log = train(toy(), data(), CONFIG, on_log=tensorboard(tmp_path))
+    (folder,) = {path.parent for path in tmp_path.rglob("events*")}
+    events = EventAccumulator(str(folder))
+    events.Reload()
+    losses = events.Scalars("loss")
+    assert [e.step for e in losses] == [line["step"] for line in log]
+    assert [e.value for e in losses] == pytest.approx([line["loss"] for line in log])
+
+
+def test_a_missing_tensorboard_is_named(tmp_path, monkeypatch):
+    monkeypatch.setattr("ldm_tutorial.training.find_spec", lambda name: None)
+    with pytest.raises(ValueError, match="pip install tensorboard, or read metrics"):
+        tensorboard(tmp_path)
+    assert not list(tmp_path.iterdir())
