@@ -25,11 +25,16 @@ from ldm_tutorial.studies.study import (
 
 # Stable Diffusion's schedule, as Lin et al. (2024) mend it
 MENDED = ScheduleConfig("scaled_linear", 1000, 0.00085, 0.012, zero_terminal_snr=True)
+# Esser et al. draw the logit of the flow's time from N(0, 1), so that the log-SNR,
+# minus twice that logit, has median 0 and standard deviation 2. On the linear schedule
+# a logit of mean -1.05 gives nearly the same log-SNR: a test compares the quartiles.
+MATCHED = (-1.05, 1.0)
 DDPM_ARMS: dict[str, dict[str, Any]] = {
     "eps": {},
     "eps-cosine": {"schedule": ScheduleConfig("cosine")},
     "eps-min-snr": {"min_snr_gamma": 5.0},
     "eps-logit-normal": {"logit_normal": (-0.4, 1.0)},
+    "eps-logit-normal-matched": {"logit_normal": MATCHED},
     "v": {"prediction_type": "v"},
     "v-zero-snr": {"prediction_type": "v", "schedule": MENDED},
     "v-min-snr": {"prediction_type": "v", "min_snr_gamma": 5.0},
@@ -39,17 +44,22 @@ DDPM_ARMS: dict[str, dict[str, Any]] = {
 
 
 def ddpm_arms(scale: Scale) -> dict[str, Arm]:
-    arms = {name: partial(predict, scale, what) for name, what in DDPM_ARMS.items()}
+    arms = {
+        name: partial(train_arm, scale, changes) for name, changes in DDPM_ARMS.items()
+    }
     no_ema = replace(scale.ldm, ema_decay=0.0)
-    return arms | {"eps-no-ema": partial(predict, scale, {"train": no_ema})}
+    return arms | {"eps-no-ema": partial(train_arm, scale, {"train": no_ema})}
 
 
-def predict(scale: Scale, what: dict[str, Any], folder: Path) -> tuple[Row, Pictures]:
-    recipe = ldm_recipe(scale, **what)
+def train_arm(
+    scale: Scale, changes: dict[str, Any], folder: Path
+) -> tuple[Row, Pictures]:
+    recipe = ldm_recipe(scale, **changes)
     quality, model = small_ldm(
         LatentCodec.load("vae-f8"), scale, folder / "ldm", recipe
     )
     row = {
+        "recipe": config_to_dict(recipe),
         "prediction_type": recipe.prediction_type,
         "schedule": config_to_dict(recipe.schedule),
         "min_snr_gamma": recipe.min_snr_gamma,

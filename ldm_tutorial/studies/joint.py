@@ -18,7 +18,7 @@ from ldm_tutorial.evaluation import latents
 from ldm_tutorial.evaluation.reports import evaluate_codec, evaluate_samples
 from ldm_tutorial.pipeline import LatentDiffusion
 from ldm_tutorial.records import Row
-from ldm_tutorial.storage import write_json
+from ldm_tutorial.storage import config_to_dict, write_json
 from ldm_tutorial.studies.study import (
     DATA,
     LOOKS,
@@ -35,15 +35,27 @@ from ldm_tutorial.studies.study import (
 from ldm_tutorial.training.config import Log
 from ldm_tutorial.training.recipes import Autoencoder
 
+HEADLINE = ("frozen", "joint")  # get several seeds
+
 
 def joint_arms(scale: Scale) -> dict[str, Arm]:
-    return {kind: partial(together, scale, kind) for kind in get_args(Autoencoder)}
+    arms = {kind: partial(train_both, scale, kind, 0) for kind in get_args(Autoencoder)}
+    return arms | {
+        f"{kind}-seed{seed}": partial(train_both, scale, kind, seed)
+        for seed in range(1, scale.seeds)
+        for kind in HEADLINE
+    }
 
 
-def together(scale: Scale, kind: str, folder: Path) -> tuple[Row, Pictures]:
-    """All arms start from the same trained autoencoder and see the same batches."""
+def train_both(
+    scale: Scale, kind: str, seed: int, folder: Path
+) -> tuple[Row, Pictures]:
+    """All arms start from the same trained autoencoder; those of one seed see the same
+    batches."""
     every = max(1, scale.ldm.steps // (4 * LOOKS))
-    train = replace(scale.ldm, batch_size=scale.vae.batch_size, log_every=every)
+    train = replace(
+        scale.ldm, batch_size=scale.vae.batch_size, log_every=every, seed=seed
+    )
     recipe = ldm_recipe(scale, autoencoder=kind, train=train)
     seen = folder / "quality.json"
 
@@ -58,7 +70,9 @@ def together(scale: Scale, kind: str, folder: Path) -> tuple[Row, Pictures]:
     )
     x, generator = held_out(1000), torch.Generator().manual_seed(0)
     row = {
+        "recipe": config_to_dict(recipe),
         "autoencoder": kind,
+        "seed": seed,
         "log": read_lines(folder / "ldm"),
         "reconstruction": evaluate_codec(model.codec, DATA, scale.judged),
         "latent_std": raw_spread(model.codec),

@@ -113,7 +113,8 @@ def reproduce(
         "command": f"ldm-tutorial reproduce {name} --scale {scale}",
         "scale": described,
         "rows": {arm: part["row"] for arm, part in saved.items()},
-        "seconds": sum(part["seconds"] for part in saved.values()),
+        "made": {arm: part["made"] for arm, part in saved.items()},
+        "seconds": sum(part["made"]["seconds"] for part in saved.values()),
     }
     write_record(results / f"{name}.json", report | environment())
     return results / f"{name}.json"

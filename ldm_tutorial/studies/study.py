@@ -18,6 +18,7 @@ from ldm_tutorial.cost.efficiency import count_parameters
 from ldm_tutorial.data import DataConfig, whole
 from ldm_tutorial.evaluation.batched import draw, through
 from ldm_tutorial.evaluation.reports import evaluate_codec, evaluate_samples
+from ldm_tutorial.machine import environment
 from ldm_tutorial.pipeline import LatentDiffusion
 from ldm_tutorial.records import Row, write_pictures
 from ldm_tutorial.storage import write_json
@@ -136,7 +137,8 @@ def finish(run: Arm, folder: Path, described: dict[str, Any]) -> Row:
         write_pictures(folder / f"{name}.png", x)
     trainings = [log.parent for log in folder.glob("*/metrics.jsonl")]
     seconds = sum(last_line(training)["seconds"] for training in trainings) or elapsed
-    write_json(path, {"scale": described, "seconds": round(seconds), "row": row})
+    made = {"seconds": round(seconds)} | environment()
+    write_json(path, {"scale": described, "made": made, "row": row})
     return row
 
 
