@@ -37,6 +37,8 @@ class VAEConfig:
             serves all deeper levels.
         num_res_blocks: residual blocks per level.
         mid_attention: put self-attention at the latent's resolution.
+        head_channels: channels at full resolution, between the pixel shuffle and two
+            convolutions that end in the image; 0 lets the pixel shuffle end in it.
     """
 
     in_channels: int = 3
@@ -47,6 +49,7 @@ class VAEConfig:
     channels: tuple[int, ...] = (32, 64, 96, 128)
     num_res_blocks: int = 1
     mid_attention: bool = False
+    head_channels: int = 0
 
     def __post_init__(self):
         for name in ("downsampling", "encoder_patch", "decoder_patch"):
@@ -57,6 +60,10 @@ class VAEConfig:
             raise ValueError(
                 f"patches of {self.encoder_patch} and {self.decoder_patch} shrink the "
                 f"image more than downsampling={self.downsampling}; give smaller ones"
+            )
+        if self.head_channels < 0:
+            raise ValueError(
+                f"head_channels={self.head_channels}; give 0 for none, or some 16"
             )
 
     def width(self, level: int) -> int:
@@ -110,15 +117,45 @@ class Decoder(nn.Module):
                 width = config.width(level)
             blocks += [ResBlock(width, width) for _ in range(config.num_res_blocks)]
         self.blocks = nn.Sequential(*blocks)
-        self.out = nn.Sequential(
-            group_norm(width),
-            nn.SiLU(),
-            conv3x3(width, config.in_channels * patch**2),
-            nn.PixelShuffle(patch),
-        )
+        self.out = nn.Sequential(group_norm(width), nn.SiLU(), *head(width, config))
+
+    @property
+    def last_layer(self) -> Tensor:
+        """The weight of the last convolution."""
+        return [m for m in self.out if isinstance(m, nn.Conv2d)][-1].weight
 
     def forward(self, z: Tensor) -> Tensor:
         return self.out(self.blocks(self.stem(z)))
+
+
+def head(width: int, config: VAEConfig) -> list[nn.Module]:
+    """From ``width`` channels at 1/decoder_patch of the resolution to the image.
+
+    A pixel shuffle that ends in the image draws what stands between the pixels of a
+    patch by one convolution that never saw them side by side. With ``head_channels``
+    two cheap convolutions at full resolution follow, which do.
+    """
+    channels, patch, k = config.in_channels, config.decoder_patch, config.head_channels
+    if not k:
+        return [conv3x3(width, channels * patch**2), nn.PixelShuffle(patch)]
+    return [
+        equal_subpixels(conv3x3(width, k * patch**2), patch),
+        nn.PixelShuffle(patch),
+        nn.SiLU(),
+        conv3x3(k, k),
+        nn.SiLU(),
+        conv3x3(k, channels),
+    ]
+
+
+def equal_subpixels(conv: nn.Conv2d, patch: int) -> nn.Conv2d:
+    """Give all patch^2 pixels that a pixel shuffle makes of one the same weights, so
+    that training starts without a checkerboard (Aitken et al. 2017, arXiv:1707.02937,
+    sec. 3.2)."""
+    with torch.no_grad():
+        for p in conv.parameters():
+            p.copy_(p[:: patch**2].repeat_interleave(patch**2, dim=0))
+    return conv
 
 
 def middle(width: int, attention: bool) -> list[nn.Module]:

@@ -2,7 +2,8 @@ import pytest
 import torch
 from torch.testing import assert_close
 
-from ldm_tutorial.vae import AutoencoderKL, VAEConfig
+from ldm_tutorial.layers import conv3x3
+from ldm_tutorial.vae import AutoencoderKL, VAEConfig, equal_subpixels
 
 SMALL = dict(channels=(8, 8, 16, 16, 16))
 
@@ -85,3 +86,54 @@ def test_latents_that_do_not_fit_are_refused():
 def test_an_impossible_shape_is_refused(wrong):
     with pytest.raises(ValueError, match="give"):
         VAEConfig(**wrong)
+
+
+# --- the decoder's head ---------------------------------------------------------------
+
+
+def test_equal_subpixels_copy_each_pixel(patch=4):
+    """Aitken et al. 2017, sec. 3.2: shuffled, the convolution is nearest-neighbour
+    upsampling of one with a patch^2-th of the channels."""
+    torch.manual_seed(0)
+    conv, x = equal_subpixels(conv3x3(5, 2 * patch**2), patch), torch.randn(2, 5, 6, 6)
+    shuffled = torch.nn.functional.pixel_shuffle(conv(x), patch)
+    small = torch.nn.functional.conv2d(
+        x, conv.weight[:: patch**2], conv.bias[:: patch**2], padding=1
+    )
+    copied = small.repeat_interleave(patch, 2).repeat_interleave(patch, 3)
+    assert_close(shuffled, copied)
+    assert shuffled.std() > 0.1
+
+
+@pytest.mark.parametrize("patch", [1, 2, 4])
+def test_a_head_works_at_full_resolution_on_few_channels(patch):
+    config = VAEConfig(decoder_patch=patch, head_channels=16)
+    vae, sizes = AutoencoderKL(config), []
+    for module in vae.decoder.out:
+        if isinstance(module, torch.nn.Conv2d):
+            module.register_forward_hook(
+                lambda m, i, o: sizes.append((i[0].shape[1], o.shape[-1]))
+            )
+    assert vae.decode(torch.randn(1, 4, 4, 4)).shape == (1, 3, 32, 32)
+    assert sizes == [(config.width(patch // 2), 32 // patch), (16, 32), (16, 32)]
+
+
+@pytest.mark.parametrize("head_channels", [0, 16])
+def test_the_last_layer_is_the_one_that_ends_in_the_image(head_channels):
+    decoder = AutoencoderKL(VAEConfig(head_channels=head_channels)).decoder
+    one, two = torch.randn(2, 1, 4, 2, 2)
+    with torch.no_grad():
+        assert (decoder(one) - decoder(two)).abs().max() > 1e-2
+        decoder.last_layer.zero_()
+        assert torch.equal(decoder(one), decoder(two))  # the bias alone is left
+
+
+def test_without_a_head_the_shipped_shape_stays():
+    names = AutoencoderKL(VAEConfig()).decoder.out.state_dict().keys()
+    assert names == {"0.weight", "0.bias", "2.weight", "2.bias"}
+
+
+def test_less_than_no_head_is_refused():
+    with pytest.raises(ValueError, match="head_channels=-1; give 0 for none") as caught:
+        VAEConfig(head_channels=-1)
+    assert "\n" not in str(caught.value)

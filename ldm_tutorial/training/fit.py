@@ -65,7 +65,7 @@ def train_vae(
 
 def start_from(recipe: VAERecipe, vae: AutoencoderKL) -> LatentCodec | None:
     """Give ``vae`` the weights of ``recipe.init``, if any, and freeze its encoder if
-    the recipe says so.
+    the recipe says so. A head of the decoder that is shaped otherwise starts anew.
 
     Raises:
         ValueError: if ``init`` is missing, damaged, or of another shape.
@@ -85,13 +85,16 @@ def start_from(recipe: VAERecipe, vae: AutoencoderKL) -> LatentCodec | None:
             "model.safetensors do not fit; save or copy it again"
         ) from None
     for name, found in asdict(codec.vae.config).items():
-        if found != getattr(recipe.vae, name):
+        if name != "head_channels" and found != getattr(recipe.vae, name):
             raise ValueError(
                 f"init={recipe.init} has vae.{name}={found}, and vae.{name}="
                 f"{getattr(recipe.vae, name)} was asked for; give {found}, or another "
                 "autoencoder"
             )
-    vae.load_state_dict(codec.vae.state_dict())
+    weights, same = codec.vae.state_dict(), codec.vae.config == recipe.vae
+    if not same:  # in the head
+        weights = {k: v for k, v in weights.items() if "decoder.out." not in k}
+    vae.load_state_dict(weights, strict=same)
     if recipe.freeze_encoder:
         vae.encoder.requires_grad_(False)
     return codec

@@ -81,7 +81,7 @@ class VAETraining(nn.Module):
             constant = {k: p.detach() for k, p in self.discriminator.named_parameters()}
             logits = functional_call(self.discriminator, constant, (x_hat,))
             g_loss = hinge_g_loss(logits)
-            weight = adaptive_weight(nll, g_loss, self.vae.decoder.out[-2].weight)
+            weight = adaptive_weight(nll, g_loss, self.vae.decoder.last_layer)
             total = total + self.loss.adversarial_weight * weight * g_loss
             parts |= {"g_loss": g_loss.detach(), "adaptive_weight": weight}
         return total, parts

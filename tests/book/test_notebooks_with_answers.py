@@ -103,6 +103,16 @@ def test_a_chapter_has_its_exercises_each_once_and_blank(chapter):
 
 
 @pytest.mark.parametrize("chapter", CHAPTERS)
+def test_the_set_up_puts_the_checker_at_hand(chapter):
+    """`hint` and `solution` are for cells of the reader's own."""
+    names = {}
+    for cell in setup_cells(notebook(chapter)):
+        exec(cell.source, names)
+    for name in ("check", "hint", "progress", "solution"):
+        assert callable(names.get(name)), name
+
+
+@pytest.mark.parametrize("chapter", CHAPTERS)
 def test_no_solution_is_shown_before_its_exercise(chapter):
     """The folded solution comes after the cell, and the text before it."""
     book = notebook(chapter)

@@ -161,7 +161,7 @@ def test_a_figure_changed_by_hand_is_noticed(path):
 def test_pictures_survive_the_disk(tmp_path, monkeypatch):
     x = (torch.arange(2 * 3 * 4 * 4).view(2, 3, 4, 4) % 256) / 127.5 - 1
     write_pictures(tmp_path / "results" / "toy" / "a.png", x)
-    monkeypatch.setattr("ldm_tutorial.storage.ROOTS", (tmp_path,))
+    monkeypatch.setattr("ldm_tutorial.records.ROOTS", (tmp_path,))
     assert_close(pictures("toy", "a"), x, atol=1e-6, rtol=0)
     with pytest.raises(FileNotFoundError, match="no pictures 'b'"):
         pictures("toy", "b")

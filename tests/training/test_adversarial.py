@@ -277,6 +277,20 @@ def test_a_frozen_encoder_keeps_the_latents(trained):
     assert log[-1].keys() >= ADVERSARIAL
 
 
+def test_another_head_starts_anew_on_the_rest_of_the_decoder(trained):
+    codec, folder = trained
+    slow = replace(RECIPE.train, learning_rate=1e-12)
+    recipe = replace(RECIPE, init=folder, freeze_encoder=True, train=slow)
+    found, log = fit.train_vae(replace(recipe, vae=replace(SHAPE, head_channels=4)))
+    old, new = codec.vae.state_dict(), found.vae.state_dict()
+    kept = [k for k in old if not k.startswith("decoder.out.")]
+    assert_close(
+        {k: new[k] for k in kept}, {k: old[k] for k in kept}, atol=1e-9, rtol=0
+    )
+    assert new["decoder.out.7.weight"].shape == (3, 4, 3, 3)
+    assert torch.equal(found.mean, codec.mean) and log[-1].keys() >= ADVERSARIAL
+
+
 @pytest.mark.parametrize(
     "change, message",
     [

@@ -1,10 +1,58 @@
-"""The exercises of the course, a module for each chapter; names are unique."""
+"""The exercises of the course, a file a topic; names are unique.
+
+CHAPTERS lists them chapter by chapter.
+"""
 
 from ldm_tutorial.teach.task import Exercise
-from ldm_tutorial.teach.tasks import chapter1, chapter2, chapter3, chapter4
+from ldm_tutorial.teach.tasks.adversary import ADAPTIVE, HINGE
+from ldm_tutorial.teach.tasks.ancestral import DDPM_STEP, POSTERIOR
+from ldm_tutorial.teach.tasks.deterministic import DDIM_STEP, SAMPLER
+from ldm_tutorial.teach.tasks.features import FRECHET, PERCEPTUAL
+from ldm_tutorial.teach.tasks.gaussians import KL, REPARAMETERISE
+from ldm_tutorial.teach.tasks.guidance import CLASS_DROPOUT, GUIDANCE
+from ldm_tutorial.teach.tasks.latents import NORMALISE, SCALING, SLERP
+from ldm_tutorial.teach.tasks.measures import COMPRESSION, PSNR, RECALL
+from ldm_tutorial.teach.tasks.networks import TIME_EMBEDDING
+from ldm_tutorial.teach.tasks.noising import ADD_NOISE, V_TARGET, X0
+from ldm_tutorial.teach.tasks.operations import (
+    ACTIVATIONS,
+    ATTENTION_FLOPS,
+    CONV_FLOPS,
+)
+from ldm_tutorial.teach.tasks.rates import ACTIVE, BITS, FREE_BITS, KL_WEIGHT
+from ldm_tutorial.teach.tasks.savings import AMDAHL, BREAK_EVEN, SPEEDUP
+from ldm_tutorial.teach.tasks.training import CACHED, EMA, MIN_SNR
+
+CHAPTERS: dict[int, tuple[Exercise, ...]] = {
+    1: (
+        COMPRESSION,
+        PSNR,
+        RECALL,
+        REPARAMETERISE,
+        FRECHET,
+        PERCEPTUAL,
+        HINGE,
+        ADAPTIVE,
+    ),
+    2: (KL, KL_WEIGHT, BITS, ACTIVE, FREE_BITS, SCALING, NORMALISE, SLERP),
+    3: (
+        ADD_NOISE,
+        V_TARGET,
+        X0,
+        TIME_EMBEDDING,
+        CACHED,
+        MIN_SNR,
+        EMA,
+        POSTERIOR,
+        DDPM_STEP,
+        DDIM_STEP,
+        SAMPLER,
+        CLASS_DROPOUT,
+        GUIDANCE,
+    ),
+    4: (CONV_FLOPS, ATTENTION_FLOPS, ACTIVATIONS, BREAK_EVEN, SPEEDUP, AMDAHL),
+}
 
 EXERCISES: dict[str, Exercise] = {
-    exercise.name: exercise
-    for chapter in (chapter1, chapter2, chapter3, chapter4)
-    for exercise in chapter.EXERCISES
+    exercise.name: exercise for chapter in CHAPTERS.values() for exercise in chapter
 }

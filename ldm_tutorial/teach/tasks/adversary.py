@@ -1,0 +1,237 @@
+"""Exercises on the discriminator: its loss, and how hard it may pull."""
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from ldm_tutorial.teach.task import Case, Exercise
+from ldm_tutorial.teach.tasks.inputs import randn
+from ldm_tutorial.training import losses
+
+
+def hinge_d_loss(real_logits: Tensor, fake_logits: Tensor) -> Tensor:
+    return losses.hinge_d_loss(real_logits, fake_logits)
+
+
+def logits(*values: float) -> Tensor:
+    """One patch an image, (B, 1, 1, 1)."""
+    return torch.tensor(values).view(-1, 1, 1, 1)
+
+
+HINGE = Exercise(
+    name="hinge",
+    chapter=1,
+    minutes=5,
+    title="what the discriminator minimises",
+    prompt=(
+        "The discriminator gives one logit for each patch, (B, 1, h, w), high where "
+        "it takes a patch for real. Write its hinge loss: half the sum of the mean of "
+        "$\\max(0, 1 - D(x))$ over `real_logits` and the mean of "
+        "$\\max(0, 1 + D(\\hat x))$ over `fake_logits`, one number."
+    ),
+    reference=hinge_d_loss,
+    lines="2-3 lines",
+    cases=(
+        Case(
+            lambda: (logits(2.0), logits(-3.0)),
+            expected=torch.tensor(0.0),
+        ),
+        Case(
+            lambda: (logits(0.0), logits(0.0)),
+            expected=torch.tensor(1.0),
+        ),
+        Case(
+            lambda: (logits(-1.0, 3.0), logits(-2.0, 0.5)),
+            expected=torch.tensor(0.875),
+            note="real_logits -1 and 3, fake_logits -2 and 0.5",
+        ),
+        Case(lambda: (1.5 * randn(1, 4, 1, 5, 5), 1.5 * randn(2, 3, 1, 4, 5))),
+    ),
+    gradient=("real_logits", "fake_logits"),
+    hints=(
+        "max(0, a) of a tensor is torch.relu(a) or a.clamp(min=0).",
+        "A real patch costs nothing once its logit is above 1, a fake one once it is "
+        "below -1.",
+        "0.5 * (torch.relu(1 - real_logits).mean() + "
+        "torch.relu(1 + fake_logits).mean())",
+    ),
+    misconceptions={
+        "no hinge": (
+            lambda real, fake: 0.5 * ((1 - real).mean() + (1 + fake).mean()),
+            "max(0, ·) is missing, so patches that are judged well already still count",
+        ),
+        "hinge after the mean": (
+            lambda real, fake: (
+                0.5 * (torch.relu((1 - real).mean()) + torch.relu((1 + fake).mean()))
+            ),
+            "max(0, ·) was taken of the mean; each patch has a hinge of its own",
+        ),
+        "half missing": (
+            lambda real, fake: (
+                torch.relu(1 - real).mean() + torch.relu(1 + fake).mean()
+            ),
+            "the factor ½ is missing",
+        ),
+        "signs exchanged": (
+            lambda real, fake: (
+                0.5 * (torch.relu(1 + real).mean() + torch.relu(1 - fake).mean())
+            ),
+            "the signs are exchanged: this rewards the discriminator for calling fakes "
+            "real",
+        ),
+        "same sign": (
+            lambda real, fake: (
+                0.5 * (torch.relu(1 - real).mean() + torch.relu(1 - fake).mean())
+            ),
+            "both terms have the sign of the real one; a fake should get a low logit",
+        ),
+        "sum in place of mean": (
+            lambda real, fake: (
+                0.5 * (torch.relu(1 - real).sum() + torch.relu(1 + fake).sum())
+            ),
+            "the patches were summed; take their mean",
+        ),
+        "logistic loss": (
+            lambda real, fake: (
+                0.5 * (F.softplus(-real).mean() + F.softplus(fake).mean())
+            ),
+            "this is the logistic loss; the hinge is max(0, 1 - D)",
+        ),
+        "no margin": (
+            lambda real, fake: (
+                0.5 * (torch.relu(-real).mean() + torch.relu(fake).mean())
+            ),
+            "the margin of 1 is missing inside the hinge",
+        ),
+    },
+    source=(losses.hinge_d_loss,),
+)
+
+
+def adaptive_weight(nll: Tensor, g_loss: Tensor, last_layer: Tensor) -> Tensor:
+    return losses.adaptive_weight(nll, g_loss, last_layer)
+
+
+def diagonal(*values: float) -> Tensor:
+    """A layer of 2 x 2 channels whose rows differ, (2, 2, 1, 1)."""
+    return torch.diag(torch.tensor(values))[:, :, None, None].clone()
+
+
+def two_losses(pull: float, push: float) -> tuple[Tensor, Tensor, Tensor]:
+    """Losses whose gradients at the layer have the lengths 10 pull, 2 push."""
+    layer = diagonal(1.0, 2.0).requires_grad_()
+    h = layer.square()  # a part of the graph that both share
+    a, b = diagonal(3.0, 2.0), diagonal(1.0, 0.0)
+    return pull * (a * h).sum(), push * (b * h).sum(), layer
+
+
+def backward_after(f) -> bool:
+    nll, g_loss, layer = two_losses(1.0, 1.0)
+    f(nll, g_loss, layer)
+    untouched = layer.grad is None
+    (nll + g_loss).backward()
+    return untouched
+
+
+def ratio(a: Tensor, b: Tensor) -> Tensor:
+    return (a / (b + 1e-4)).detach()
+
+
+def lengths(nll: Tensor, g_loss: Tensor, layer: Tensor) -> tuple[Tensor, Tensor]:
+    """Norms of the two gradients."""
+    found = (torch.autograd.grad(v, layer, retain_graph=True) for v in (nll, g_loss))
+    return tuple(g[0].norm() for g in found)
+
+
+ADAPTIVE = Exercise(
+    name="adaptive_weight",
+    chapter=1,
+    minutes=10,
+    title="a discriminator that pulls no harder than the pixels",
+    prompt=(
+        "Return VQGAN's weight of the adversarial loss, "
+        "$\\lVert \\nabla \\mathrm{nll} \\rVert / (\\lVert \\nabla g \\rVert + "
+        "10^{-4})$: the norms of the gradients of the scalars `nll` and `g_loss` with "
+        "respect to the tensor `last_layer`, of any shape. Both graphs are needed "
+        "afterwards, and `last_layer.grad` belongs to the optimiser. "
+        "`torch.autograd.grad(loss, last_layer, retain_graph=True)` gives a tuple of "
+        "one gradient. The weight is a constant: "
+        "no gradient may flow through it."
+    ),
+    reference=adaptive_weight,
+    lines="3-4 lines",
+    cases=(
+        Case(
+            lambda: two_losses(1.0, 1.0),
+            expected=torch.tensor(4.99975),
+            note="gradients of length 10 (nll) and 2 (g_loss)",
+        ),
+        Case(
+            lambda: two_losses(1.0, 50.0),
+            expected=torch.tensor(0.1),
+            note="gradients of length 10 (nll) and 100 (g_loss)",
+        ),
+        Case(
+            lambda: two_losses(3.0, 0.005),
+            expected=torch.tensor(2970.297),
+            note="gradients of length 30 (nll) and 0.01 (g_loss)",
+        ),
+    ),
+    properties=(
+        (
+            "The weight is a constant in the loss: finish with .detach().",
+            lambda f: not torch.as_tensor(f(*two_losses(1.0, 1.0))).requires_grad,
+        ),
+        (
+            "It should leave last_layer.grad alone: that belongs to the optimiser.",
+            backward_after,
+        ),
+    ),
+    hints=(
+        "(g,) = torch.autograd.grad(nll, last_layer, retain_graph=True) is the "
+        "gradient of the reconstruction; the same with g_loss.",
+        ".norm() makes a number of each. The reconstruction's is above the line.",
+        "(nll_grad.norm() / (g_grad.norm() + 1e-4)).detach()",
+    ),
+    misconceptions={
+        "upside down": (
+            lambda *a: ratio(*reversed(lengths(*a))),
+            "the fraction is upside down: a strong adversarial gradient should get a "
+            "small weight",
+        ),
+        "losses compared": (
+            lambda nll, g_loss, layer: ratio(nll, g_loss),
+            "the values of the losses were divided; their gradients should be",
+        ),
+        "norms not taken": (
+            lambda nll, g_loss, layer: ratio(
+                torch.autograd.grad(nll, layer, retain_graph=True)[0].sum(),
+                torch.autograd.grad(g_loss, layer, retain_graph=True)[0].sum(),
+            ),
+            "the gradients were summed; take their norms, for which signs do not "
+            "matter",
+        ),
+        "element by element": (
+            lambda nll, g_loss, layer: ratio(
+                torch.autograd.grad(nll, layer, retain_graph=True)[0],
+                torch.autograd.grad(g_loss, layer, retain_graph=True)[0],
+            ),
+            "the gradients were divided element by element; the weight is one number, "
+            "the ratio of their norms",
+        ),
+        "squared norms": (
+            lambda *a: ratio(*(n.square() for n in lengths(*a))),
+            "the norms are squared; take .norm()",
+        ),
+        "nothing added": (
+            lambda *a: (lengths(*a)[0] / lengths(*a)[1]).detach(),
+            "the 1e-4 below the line is missing: it keeps the weight finite where the "
+            "discriminator has no gradient",
+        ),
+        "fraction of both": (
+            lambda *a: ratio(lengths(*a)[0], sum(lengths(*a))),
+            "the reconstruction's norm was divided by the sum of both",
+        ),
+    },
+    source=(losses.adaptive_weight,),
+)

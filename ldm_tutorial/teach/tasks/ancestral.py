@@ -1,0 +1,263 @@
+"""Exercises on the way back with fresh noise: the posterior and the DDPM step."""
+
+import torch
+from torch import Tensor
+
+from ldm_tutorial import samplers
+from ldm_tutorial.teach.task import Case, Exercise
+from ldm_tutorial.teach.tasks.inputs import a_step, column, first, mean_and_std, noised
+
+
+def posterior(
+    z_t: Tensor, x0: Tensor, alpha_bar_t: Tensor, alpha_bar_s: Tensor
+) -> tuple[Tensor, Tensor]:
+    """Mean and variance of q(z_s | z_t, z_0 = x0), s < t (Ho et al. 2020, eq. 7)."""
+    alpha = alpha_bar_t / alpha_bar_s
+    beta = 1 - alpha
+    mean = alpha_bar_s.sqrt() * beta * x0 + alpha.sqrt() * (1 - alpha_bar_s) * z_t
+    variance = beta * (1 - alpha_bar_s) / (1 - alpha_bar_t)
+    return mean / (1 - alpha_bar_t), variance
+
+
+def by_hand() -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """α = 0.64, β = 0.36; mean (0.18 x0 + 0.6 z_t) / 0.84, variance 0.27 / 0.84."""
+    return first(1.0), first(2.0), column(0.16), column(0.25)
+
+
+def cumulative_for_step(z_t, x0, a_t, a_s):
+    """ᾱ_t where the single step's α belongs."""
+    beta = 1 - a_t
+    mean = (a_s.sqrt() * beta * x0 + a_t.sqrt() * (1 - a_s) * z_t) / (1 - a_t)
+    return mean, beta * (1 - a_s) / (1 - a_t)
+
+
+def step_parts(a_t: Tensor, a_s: Tensor) -> tuple[Tensor, Tensor]:
+    return a_t / a_s, 1 - a_t / a_s
+
+
+def posterior_slip(mean: str = "", variance: str = ""):
+    """The posterior with a slip in its mean or its variance."""
+
+    def f(z_t, x0, a_t, a_s):
+        alpha, beta = step_parts(a_t, a_s)
+        m, v = posterior(z_t, x0, a_t, a_s)
+        from_x0, from_z = a_s.sqrt() * beta, alpha.sqrt() * (1 - a_s)
+        means = {
+            "": m,
+            "swapped": (from_x0 * z_t + from_z * x0) / (1 - a_t),
+            "undivided": from_x0 * x0 + from_z * z_t,
+            "t for s": (a_t.sqrt() * beta * x0 + alpha.sqrt() * (1 - a_t) * z_t)
+            / (1 - a_t),
+            "no root": (a_s * beta * x0 + alpha * (1 - a_s) * z_t) / (1 - a_t),
+        }
+        variances = {"": v, "beta": beta, "std": v.sqrt(), "log": v.log()}
+        return means[mean], variances[variance]
+
+    return f
+
+
+POSTERIOR = Exercise(
+    name="posterior",
+    chapter=3,
+    minutes=10,
+    title="the posterior of one step back",
+    prompt=(
+        "Return the mean and the variance, as a pair, of $q(z_s \\mid z_t, z_0)$ for a "
+        "step back from $t$ to $s < t$. `z_t` and `x0` have shape (B, C, h, w); "
+        "`alpha_bar_t` and `alpha_bar_s` are $\\bar\\alpha$ at the two times, shape "
+        "(B, 1, 1, 1). The step's own $1 - \\beta$ is $\\bar\\alpha_t / "
+        "\\bar\\alpha_s$; with it the formula of $q(z_{t-1} \\mid z_t, z_0)$ holds for "
+        "strides of any length, the last one included, where $\\bar\\alpha_s = 1$. "
+        "The variance has the shape of `alpha_bar_t`."
+    ),
+    reference=posterior,
+    lines="4 lines",
+    cases=(
+        Case(
+            by_hand,
+            expected=(
+                first((0.5 * 0.36 * 2 + 0.8 * 0.75) / 0.84),
+                first(0.36 * 0.75 / 0.84),
+            ),
+        ),
+        Case(a_step),
+    ),
+    properties=(
+        (
+            "A step to the end (alpha_bar_s = 1) should give x0 and variance 0.",
+            lambda f: (
+                torch.allclose(
+                    f(first(3.0), first(2.0), column(0.5), column(1.0))[0],
+                    first(2.0),
+                )
+                and float(f(first(3.0), first(2.0), column(0.5), column(1.0))[1].abs())
+                < 1e-6
+            ),
+        ),
+    ),
+    hints=(
+        "alpha = alpha_bar_t / alpha_bar_s and beta = 1 - alpha are the step's own.",
+        "The mean weighs two opinions: sqrt(alpha_bar_s) · beta · x0 and "
+        "sqrt(alpha) · (1 - alpha_bar_s) · z_t, both over (1 - alpha_bar_t).",
+        "The variance is beta * (1 - alpha_bar_s) / (1 - alpha_bar_t).",
+    ),
+    misconceptions={
+        "alpha-bar for alpha": (
+            cumulative_for_step,
+            "ᾱ_t was used where the step's own α = ᾱ_t / ᾱ_s belongs",
+        ),
+        "roles exchanged": (
+            posterior_slip(mean="swapped"),
+            "x0 and z_t are exchanged in the mean",
+        ),
+        "not divided": (
+            posterior_slip(mean="undivided"),
+            "the mean has to be divided by 1 - ᾱ_t",
+        ),
+        "t for s": (
+            posterior_slip(mean="t for s"),
+            "in the mean ᾱ_t stands where ᾱ_s belongs",
+        ),
+        "roots missing": (
+            posterior_slip(mean="no root"),
+            "the square roots in the mean are missing",
+        ),
+        "forward variance": (
+            posterior_slip(variance="beta"),
+            "the variance is β, that of the step forward; knowing z_0 makes it smaller",
+        ),
+        "standard deviation": (
+            posterior_slip(variance="std"),
+            "the second result is the standard deviation; the variance is asked for",
+        ),
+        "log variance": (
+            posterior_slip(variance="log"),
+            "the second result is the logarithm of the variance",
+        ),
+    },
+)
+
+
+def draws(z: float, x0: float, a_t: float, a_s: float):
+    """Many equal arrays, so that the moments of what is drawn can be compared."""
+    shape = (10, 4, 50, 50)
+    return lambda: (
+        torch.full(shape, z),
+        torch.full(shape, x0),
+        torch.full((10, 1, 1, 1), a_t),
+        torch.full((10, 1, 1, 1), a_s),
+    )
+
+
+DRAWS = "mean and standard deviation of 100,000 draws with z_t = {}, x0 = {}, "
+DRAWS += "alpha_bar_t = {}, alpha_bar_s = {}"
+
+
+def moments_case(z: float, x0: float, a_t: float, a_s: float) -> Case:
+    return Case(
+        draws(z, x0, a_t, a_s),
+        measure=mean_and_std,
+        note=DRAWS.format(*(f"{value:g}" for value in (z, x0, a_t, a_s))),
+        atol=0.01,
+        rtol=0.0,
+    )
+
+
+def drawn(scale):
+    """A step whose noise is scaled by a function of (a_t, a_s)."""
+
+    def f(z_t, x0, a_t, a_s):
+        mean, _ = posterior(z_t, x0, a_t, a_s)
+        return mean + scale(a_t, a_s) * torch.randn_like(z_t)
+
+    return f
+
+
+def step_variance(a_t: Tensor, a_s: Tensor) -> Tensor:
+    return (1 - a_t / a_s) * (1 - a_s) / (1 - a_t)
+
+
+def dice() -> torch.Generator:
+    return torch.Generator().manual_seed(1)
+
+
+DDPM_STEP = Exercise(
+    name="ddpm_step",
+    chapter=3,
+    minutes=6,
+    title="the DDPM step",
+    prompt=(
+        "Draw $z_s$ from the posterior: its mean, plus fresh standard normal noise "
+        "times its standard deviation. Use your `posterior(z_t, x0, alpha_bar_t, "
+        "alpha_bar_s)`, and `torch.randn(z_t.shape, generator=generator, "
+        "device=z_t.device)` for the noise. Shapes are as in `posterior`."
+    ),
+    reference=samplers.ddpm_step,
+    lines="3 lines",
+    cases=(
+        moments_case(1.0, 2.0, 0.16, 0.25),
+        moments_case(-1.0, 0.5, 0.5, 0.9),
+        moments_case(0.5, -0.5, 0.02, 0.3),
+    ),
+    properties=(
+        (
+            "Each element needs noise of its own, also within an image.",
+            lambda f: float(f(*draws(0.0, 0.0, 0.16, 0.25)()).std((2, 3)).min()) > 0.1,
+        ),
+        (
+            "Each image needs noise of its own.",
+            lambda f: float(f(*draws(0.0, 0.0, 0.16, 0.25)()).std(0).mean()) > 0.1,
+        ),
+        (
+            "Two calls should draw different noise.",
+            lambda f: not torch.equal(*(f(*draws(1.0, 2.0, 0.1, 0.2)()) for _ in "ab")),
+        ),
+        (
+            "Two generators with the same seed should give the same draw: hand "
+            "`generator` to torch.randn.",
+            lambda f: torch.equal(
+                *(f(*draws(1.0, 2.0, 0.1, 0.2)(), dice()) for _ in "ab")
+            ),
+        ),
+        (
+            "The last step (alpha_bar_s = 1) should give x0, without noise.",
+            lambda f: torch.allclose(
+                f(*draws(1.0, 2.0, 0.5, 1.0)()), torch.tensor(2.0), atol=1e-4
+            ),
+        ),
+    ),
+    hints=(
+        "mean, variance = posterior(z_t, x0, alpha_bar_t, alpha_bar_s)",
+        "Noise of variance v is standard normal noise times the root of v.",
+        "return mean + variance.sqrt() * noise",
+    ),
+    misconceptions={
+        "variance for its root": (
+            drawn(step_variance),
+            "the noise was multiplied by the variance; take its root",
+        ),
+        "no noise": (
+            lambda *a: posterior(*a)[0],
+            "this is the mean alone, without the noise",
+        ),
+        "noise not scaled": (
+            drawn(lambda a_t, a_s: 1.0),
+            "the noise is not scaled",
+        ),
+        "forward variance": (
+            drawn(lambda a_t, a_s: (1 - a_t / a_s).sqrt()),
+            "the noise has the variance β of the step forward; the posterior's is "
+            "smaller",
+        ),
+        "noise of z_s": (
+            drawn(lambda a_t, a_s: (1 - a_s).sqrt()),
+            "the noise has the variance 1 - ᾱ_s of z_s as a whole; only the step's own "
+            "share is fresh",
+        ),
+        "x0 noised again": (
+            lambda z, x0, a_t, a_s: noised(a_s, x0, torch.randn_like(x0)),
+            "x0 was noised afresh, and z_t has no effect: all that it knew is thrown "
+            "away",
+        ),
+    },
+)

@@ -1,0 +1,220 @@
+"""Exercises on distances between features, of two sets and of two images."""
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from ldm_tutorial.teach.task import Case, Exercise
+from ldm_tutorial.teach.tasks.inputs import randn
+from ldm_tutorial.training import losses
+
+
+def frechet(a: Tensor, b: Tensor) -> Tensor:
+    """Squared Fréchet distance of the Gaussians fitted to two sets of numbers."""
+    return (a.mean() - b.mean()) ** 2 + (a.std() - b.std()) ** 2
+
+
+def numbers(seed: int, mean: float, std: float, n: int = 4000) -> Tensor:
+    """Numbers with exactly this mean and standard deviation."""
+    a = randn(seed, n)
+    return mean + std * (a - a.mean()) / a.std()
+
+
+FRECHET = Exercise(
+    name="frechet",
+    chapter=1,
+    minutes=5,
+    title="the Fréchet distance of two sets of numbers",
+    prompt=(
+        "Fit a Gaussian to each of two sets of numbers `a` (n,) and `b` (m,), and "
+        "return the *squared* Fréchet distance between the two, "
+        "$(\\mu_a - \\mu_b)^2 + \\sigma_a^2 + \\sigma_b^2 - 2\\sigma_a\\sigma_b$: the "
+        "distance behind FID, for features of one dimension."
+    ),
+    reference=frechet,
+    lines="1-2 lines",
+    cases=(
+        Case(
+            lambda: (numbers(1, 0.0, 1.0), numbers(2, 3.0, 1.0)),
+            expected=9.0,
+            note="means 0 and 3, both standard deviations 1",
+            rtol=2e-3,
+        ),
+        Case(
+            lambda: (numbers(1, 0.0, 1.0), numbers(2, 0.0, 3.0)),
+            expected=4.0,
+            note="means 0, standard deviations 1 and 3",
+            rtol=2e-3,
+        ),
+        Case(
+            lambda: (numbers(3, -1.0, 0.5), numbers(4, 1.0, 2.0, 3000)),
+            expected=6.25,
+            note="means -1 and 1, standard deviations 0.5 and 2",
+            rtol=2e-3,
+        ),
+    ),
+    hints=(
+        "Two numbers describe each Gaussian: .mean() and .std().",
+        "The last three terms are a square: σa² + σb² - 2 σa σb = (σa - σb)².",
+        "(a.mean() - b.mean()) ** 2 + (a.std() - b.std()) ** 2",
+    ),
+    misconceptions={
+        "variances compared": (
+            lambda a, b: (a.mean() - b.mean()) ** 2 + (a.var() - b.var()) ** 2,
+            "the variances are subtracted; the distance takes the difference of the "
+            "standard deviations",
+        ),
+        "means only": (
+            lambda a, b: (a.mean() - b.mean()) ** 2,
+            "only the means are compared; the spreads count too",
+        ),
+        "spreads only": (
+            lambda a, b: (a.std() - b.std()) ** 2,
+            "only the spreads are compared; the means count too",
+        ),
+        "root taken": (
+            lambda a, b: ((a.mean() - b.mean()) ** 2 + (a.std() - b.std()) ** 2).sqrt(),
+            "this is the distance, and the square of it is asked for, as in FID",
+        ),
+        "cross term missing": (
+            lambda a, b: (a.mean() - b.mean()) ** 2 + a.var() + b.var(),
+            "the term -2 σa σb is missing: two equal sets must be at distance 0",
+        ),
+        "cross term of variances": (
+            lambda a, b: (
+                (a.mean() - b.mean()) ** 2 + a.var() + b.var() - 2 * a.var() * b.var()
+            ),
+            "the last term is twice the product of the standard deviations, not of the "
+            "variances",
+        ),
+        "not squared": (
+            lambda a, b: (a.mean() - b.mean()).abs() + (a.std() - b.std()).abs(),
+            "the differences have to be squared before they are added",
+        ),
+        "paired": (
+            lambda a, b: (a - b).square().mean(),
+            "the numbers were compared in pairs; the order of samples means nothing, "
+            "only the two Gaussians do",
+        ),
+    },
+)
+
+
+def feature_distance(f_hat: Tensor, f: Tensor) -> Tensor:
+    return losses.perceptual_distance([f_hat], [f])
+
+
+def one_place() -> tuple[Tensor, Tensor]:
+    f_hat = torch.tensor([3.0, 4.0]).view(1, 2, 1, 1)
+    return f_hat, torch.tensor([10.0, 0.0]).view(1, 2, 1, 1)
+
+
+def unit(f: Tensor) -> Tensor:
+    return F.normalize(f, dim=1)
+
+
+PERCEPTUAL = Exercise(
+    name="perceptual",
+    chapter=1,
+    minutes=8,
+    title="a distance between features",
+    prompt=(
+        "`f_hat` and `f` (B, C, H, W) are the feature maps that one layer of a network "
+        "makes of reconstructions and of originals. Bring the C numbers at each "
+        "position to unit length, take the squared difference, sum it over channels "
+        "and average it over positions. The result has shape (B,). It will be a "
+        "loss, so gradients have to reach `f_hat`."
+    ),
+    reference=feature_distance,
+    lines="2-3 lines",
+    cases=(
+        Case(
+            one_place,
+            expected=torch.tensor([0.8]),
+            note="features (3, 4) and (10, 0) at a single position",
+        ),
+        Case(lambda: (randn(1, 2, 4, 3, 5), 2 + randn(2, 2, 4, 3, 5))),
+    ),
+    gradient=("f_hat",),
+    properties=(
+        (
+            "Features that are all 5 times as large should have the same distance.",
+            lambda g: torch.allclose(
+                g(5 * randn(1, 2, 4, 3, 3), randn(2, 2, 4, 3, 3)),
+                g(randn(1, 2, 4, 3, 3), randn(2, 2, 4, 3, 3)),
+                rtol=1e-3,
+            ),
+        ),
+    ),
+    hints=(
+        "Unit length means: divide by the norm over the channels. keepdim=True lets it "
+        "broadcast: f / f.norm(dim=1, keepdim=True).",
+        "torch.nn.functional.normalize(f, dim=1) does that in one call.",
+        "(unit(f_hat) - unit(f)).square() has shape (B, C, H, W): .sum(1) and then "
+        ".mean((1, 2)).",
+    ),
+    misconceptions={
+        "not normalised": (
+            lambda f_hat, f: (f_hat - f).square().sum(1).mean((1, 2)),
+            "the features were not brought to unit length, so loud ones drown the rest",
+        ),
+        "normalised over space": (
+            lambda f_hat, f: (
+                (
+                    F.normalize(f_hat.flatten(2), dim=2)
+                    - F.normalize(f.flatten(2), dim=2)
+                )
+                .square()
+                .sum(1)
+                .mean(1)
+            ),
+            "the length was taken over positions; each position is to have unit length "
+            "over its channels",
+        ),
+        "normalised as a whole": (
+            lambda f_hat, f: (
+                (
+                    f_hat / f_hat.flatten(1).norm(dim=1).view(-1, 1, 1, 1)
+                    - f / f.flatten(1).norm(dim=1).view(-1, 1, 1, 1)
+                )
+                .square()
+                .sum(1)
+                .mean((1, 2))
+            ),
+            "the whole map was brought to unit length; each position should be",
+        ),
+        "mean over channels": (
+            lambda f_hat, f: (unit(f_hat) - unit(f)).square().mean((1, 2, 3)),
+            "the channels were averaged; they are summed, and positions averaged",
+        ),
+        "sum over positions": (
+            lambda f_hat, f: (unit(f_hat) - unit(f)).square().sum((1, 2, 3)),
+            "the positions were summed; a larger image would be farther away for that",
+        ),
+        "one number for the batch": (
+            lambda f_hat, f: (unit(f_hat) - unit(f)).square().sum(1).mean(),
+            "the batch was averaged too; each image has its own distance",
+        ),
+        "absolute difference": (
+            lambda f_hat, f: (unit(f_hat) - unit(f)).abs().sum(1).mean((1, 2)),
+            "the difference has to be squared",
+        ),
+        "root taken": (
+            lambda f_hat, f: (unit(f_hat) - unit(f)).norm(dim=1).mean((1, 2)),
+            "a root was taken: sum the squares over channels, and leave it at that",
+        ),
+        "divided by the squared norm": (
+            lambda f_hat, f: (
+                (
+                    f_hat / f_hat.square().sum(1, keepdim=True)
+                    - f / f.square().sum(1, keepdim=True)
+                )
+                .square()
+                .sum(1)
+                .mean((1, 2))
+            ),
+            "the features were divided by their squared length; divide by the length",
+        ),
+    },
+    source=(losses.perceptual_distance, losses.unit_length),
+)

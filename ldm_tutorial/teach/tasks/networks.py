@@ -1,0 +1,114 @@
+"""Exercises on what the denoiser is made of."""
+
+import math
+
+import torch
+from torch import Tensor
+
+from ldm_tutorial.layers import TimeEmbedding
+from ldm_tutorial.teach.task import Case, Exercise
+
+
+def time_embedding(t: Tensor, dim: int, max_period: float = 10_000.0) -> Tensor:
+    """Cosines, then sines of ``t`` (B,) at dim/2 falling frequencies: (B, dim)."""
+    frequency = torch.exp(-math.log(max_period) * torch.arange(dim // 2) / (dim // 2))
+    angle = t[:, None] * frequency[None]
+    return torch.cat([angle.cos(), angle.sin()], dim=1)
+
+
+def waves(angle: Tensor) -> Tensor:
+    return torch.cat([angle.cos(), angle.sin()], dim=1)
+
+
+def angles(t: Tensor, dim: int, exponent: Tensor) -> Tensor:
+    return t[:, None].float() * (10_000.0**exponent)[None]
+
+
+def falling(dim: int) -> Tensor:
+    return -torch.arange(dim // 2) / (dim // 2)
+
+
+TIME_EMBEDDING = Exercise(
+    name="time_embedding",
+    chapter=3,
+    minutes=8,
+    title="the time as waves",
+    prompt=(
+        "Turn times `t`, int64 (B,), into vectors (B, `dim`): first the cosines, then "
+        "the sines of $t\\,\\omega_i$, with the frequencies "
+        "$\\omega_i = 10000^{-i / (d/2)}$ for $i = 0, \\dots, d/2 - 1$, where $d$ is "
+        "`dim`, an even number, and the 10000 is `max_period`. So the first frequency "
+        "is 1, and the last is not quite 1/10000."
+    ),
+    reference=time_embedding,
+    lines="3 lines",
+    cases=(
+        Case(
+            lambda: (torch.tensor([0]), 4),
+            expected=torch.tensor([[1.0, 1.0, 0.0, 0.0]]),
+        ),
+        Case(
+            lambda: (torch.tensor([1]), 2),
+            expected=torch.tensor([[math.cos(1.0), math.sin(1.0)]]),
+        ),
+        Case(
+            lambda: (torch.tensor([0, 3, 500, 999]), 16),
+            rtol=1e-3,
+            atol=2e-3,
+            note="t = [0, 3, 500, 999], dim = 16",
+        ),
+    ),
+    hints=(
+        "i = torch.arange(dim // 2), and the frequencies are 10000.0 ** (-i / "
+        "(dim // 2)).",
+        "Every time meets every frequency: t[:, None] * frequency has shape "
+        "(B, dim / 2).",
+        "torch.cat([angle.cos(), angle.sin()], dim=1)",
+    ),
+    misconceptions={
+        "sines first": (
+            lambda t, dim: torch.cat(
+                [
+                    angles(t, dim, falling(dim)).sin(),
+                    angles(t, dim, falling(dim)).cos(),
+                ],
+                dim=1,
+            ),
+            "the sines come first; the cosines should (some code does it so, and "
+            "weights do not fit between the two)",
+        ),
+        "interleaved": (
+            lambda t, dim: torch.stack(
+                [
+                    angles(t, dim, falling(dim)).cos(),
+                    angles(t, dim, falling(dim)).sin(),
+                ],
+                dim=2,
+            ).flatten(1),
+            "cosines and sines take turns; first come all cosines, then all sines",
+        ),
+        "rising frequencies": (
+            lambda t, dim: waves(angles(t, dim, -falling(dim))),
+            "the frequencies rise to 10000; the minus in the exponent is missing",
+        ),
+        "end included": (
+            lambda t, dim: waves(
+                angles(t, dim, -torch.arange(dim // 2) / (dim // 2 - 1))
+            ),
+            "the last frequency is exactly 1/10000: divided by d/2 - 1 in place of d/2",
+        ),
+        "divided by dim": (
+            lambda t, dim: waves(angles(t, dim, falling(dim) / 2)),
+            "the exponent was divided by d; divide by d/2",
+        ),
+        "angles": (
+            lambda t, dim: angles(t, dim, falling(dim)).repeat(1, 2),
+            "these are the angles, without cosine and sine",
+        ),
+        "with 2 pi": (
+            lambda t, dim: waves(2 * math.pi * angles(t, dim, falling(dim))),
+            "the angles were multiplied by 2π",
+        ),
+    },
+    source=(time_embedding, TimeEmbedding),
+)
