@@ -1,17 +1,12 @@
-"""Artifact attribution: which fault of a sample comes from whom?
+"""The study ``attribution``: which fault of a sample comes from which network?
 
 The way of a sample has two stations, the diffusion model and the decoder, and both may
 lose something. Where the original is known, the error of ``decode(encode(x))`` says
-what the autoencoder loses. A sample has no original. So here are rulers that need none:
-they measure how much of something a picture shows (fine detail, strong edges, stars,
-lit windows, ...), and sets of pictures of the same classes are compared by their means.
+what the autoencoder loses. A sample has no original; ``landscapes.rulers`` need none.
 
     real -> second decoder     what the autoencoder loses, whatever its decoder
     vae-f8 -> second decoder   what another decoder finds in the same latents
     second decoder -> samples  what the diffusion model fails to produce
-
-A ruler says how much there is, not whether it is right: a picture may show as many
-stars as its original, all in the wrong places. For that there are error and recall.
 """
 
 from functools import cache, partial
@@ -25,12 +20,15 @@ from ldm_tutorial.codec import LatentCodec
 from ldm_tutorial.data import whole
 from ldm_tutorial.evaluation.batched import decoded, in_batches
 from ldm_tutorial.evaluation.features import load_judge
+from ldm_tutorial.evaluation.ratios import Values, half_width, ratios
 from ldm_tutorial.evaluation.reports import evaluate_details, interval
+from ldm_tutorial.landscapes import rulers
 from ldm_tutorial.landscapes.dataset import detail_masks, render
 from ldm_tutorial.landscapes.factors import (
     CLASS_NAMES,
     sample_factors,
 )
+from ldm_tutorial.landscapes.rulers import BANDS, band_powers, spectrum, strong_edge
 from ldm_tutorial.landscapes.scenenet import name_all
 from ldm_tutorial.machine import best_device
 from ldm_tutorial.metrics import psnr
@@ -39,15 +37,13 @@ from ldm_tutorial.pipeline import LatentDiffusion
 from ldm_tutorial.records import Row
 from ldm_tutorial.samplers import last
 from ldm_tutorial.studies.study import DATA, Arm, Pictures, Scale
-from ldm_tutorial.studies.textures import (
-    Values,
-    band_powers,
-    half_width,
-    measure,
-    ratios,
-    spectrum,
-    strong_edge,
-)
+
+__all__ = ["BANDS", "ratios", "spectrum", "strong_edge"]  # handed on to the book
+
+
+def measure(x: Tensor, y: Tensor, strong: float) -> Values:
+    """``rulers.measure`` with the network that is kept for evaluation."""
+    return rulers.measure(x, y, strong, load_judge())
 
 
 def as_row(found: dict[str, tuple[float, Tensor]]) -> dict[str, dict[str, float]]:
@@ -71,9 +67,9 @@ def differences(
     }
 
 
-def bill(rows: dict[str, Row]) -> dict[str, dict[str, tuple[float, float]]]:
-    """Who is to blame, for each measure: value and half-width of its 95 % interval, in
-    units of what real images show. Negative losses are gains.
+def shares_of_loss(rows: dict[str, Row]) -> dict[str, dict[str, tuple[float, float]]]:
+    """What each network loses, for each measure: value and half-width of its 95 %
+    interval, in units of what real images show. Negative losses are gains.
 
     lost: by the autoencoder, real images less the second decoder. returned: by the
     second decoder, in the same latents, over the first. diffusion: lost by the
@@ -110,10 +106,10 @@ RECONSTRUCTED = ("vae-f8", "second-decoder", "perceptual")
 
 
 def attribution_arms(scale: Scale) -> dict[str, Arm]:
-    return {name: partial(attribute, scale, name) for name in COMPARED}
+    return {name: partial(judge_arm, scale, name) for name in COMPARED}
 
 
-def attribute(scale: Scale, name: str, folder: Path) -> tuple[Row, Pictures]:
+def judge_arm(scale: Scale, name: str, folder: Path) -> tuple[Row, Pictures]:
     """Held-out images are the measure of all arms; each shows the same classes.
 
     Samples take twice as many steps as those of the other studies: here the error of

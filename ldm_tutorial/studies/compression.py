@@ -1,8 +1,7 @@
-"""Studies: the experiments of the book that take longer than a chapter.
+"""The study ``compression_study``: what f and the latent channels cost in quality.
 
-A study is a list of arms that differ in one thing. ``ldm-tutorial reproduce NAME`` runs
-them one after the other and records what came out in ``NAME.json``, with pictures
-beside it. An arm that is done is not run again; one that was stopped goes on.
+Autoencoders of one recipe that differ in shape alone. Two shapes hold the same 256
+values and are trained from several seeds; the others bracket them.
 """
 
 from dataclasses import replace
@@ -10,6 +9,7 @@ from functools import partial
 from pathlib import Path
 
 from ldm_tutorial.records import Row
+from ldm_tutorial.storage import config_to_dict
 from ldm_tutorial.studies.study import (
     Arm,
     Pictures,
@@ -28,18 +28,19 @@ GRID = ((4, 1), (4, 4), *HEADLINE, (16, 4))
 
 def compression_arms(scale: Scale) -> dict[str, Arm]:
     return {
-        f"f{f}-c{C}-seed{seed}": partial(compress, scale, f, C, seed)
+        f"f{f}-c{C}-seed{seed}": partial(train_shape, scale, f, C, seed)
         for f, C in GRID
         for seed in range(scale.seeds if (f, C) in HEADLINE else 1)
     }
 
 
-def compress(
+def train_shape(
     scale: Scale, f: int, C: int, seed: int, folder: Path
 ) -> tuple[Row, Pictures]:
     recipe = vae_recipe(scale, seed, downsampling=f, latent_channels=C)
     short = replace(recipe.train, steps=recipe.train.steps * 2 // 5)
     recipe = replace(recipe, train=short)
     codec = trained_vae(recipe, folder / "vae")
-    row = describe_vae(codec, scale, recipe.train)
+    row = {"recipe": config_to_dict(recipe)}
+    row |= describe_vae(codec, scale, recipe.train)
     return row, {"reconstruction": reconstructed(codec)} if seed == 0 else {}

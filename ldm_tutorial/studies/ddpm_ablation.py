@@ -1,8 +1,7 @@
-"""Studies: the experiments of the book that take longer than a chapter.
+"""The study ``ddpm_ablation``: what to predict, on which schedule, with which weights.
 
-A study is a list of arms that differ in one thing. ``ldm-tutorial reproduce NAME`` runs
-them one after the other and records what came out in ``NAME.json``, with pictures
-beside it. An arm that is done is not run again; one that was stopped goes on.
+The same small diffusion model on the latents of ``vae-f8``; every arm changes one field
+of the recipe of the first, ``eps``, or says which two.
 """
 
 from dataclasses import replace
@@ -19,8 +18,8 @@ from ldm_tutorial.studies.study import (
     Pictures,
     Scale,
     ldm_recipe,
-    sampled,
-    small_ldm,
+    sample_pictures,
+    train_small_ldm,
 )
 
 # Stable Diffusion's schedule, as Lin et al. (2024) mend it
@@ -55,7 +54,7 @@ def train_arm(
     scale: Scale, changes: dict[str, Any], folder: Path
 ) -> tuple[Row, Pictures]:
     recipe = ldm_recipe(scale, **changes)
-    quality, model = small_ldm(
+    quality, model = train_small_ldm(
         LatentCodec.load("vae-f8"), scale, folder / "ldm", recipe
     )
     row = {
@@ -67,4 +66,4 @@ def train_arm(
         "ema_decay": recipe.train.ema_decay,
         "samples": quality,
     }
-    return row, {"sample": sampled(model, scale.steps)}
+    return row, {"sample": sample_pictures(model, scale.steps)}

@@ -1,8 +1,7 @@
-"""Studies: the experiments of the book that take longer than a chapter.
+"""The study ``frozen_vs_joint``: should the autoencoder be frozen while the diffusion
+model is trained?
 
-A study is a list of arms that differ in one thing. ``ldm-tutorial reproduce NAME`` runs
-them one after the other and records what came out in ``NAME.json``, with pictures
-beside it. An arm that is done is not run again; one that was stopped goes on.
+All arms start from the same trained autoencoder and differ in what becomes of it.
 """
 
 import json
@@ -29,8 +28,8 @@ from ldm_tutorial.studies.study import (
     ldm_recipe,
     read_lines,
     reconstructed,
-    sampled,
-    small_ldm,
+    sample_pictures,
+    train_small_ldm,
 )
 from ldm_tutorial.training.config import Log
 from ldm_tutorial.training.recipes import Autoencoder
@@ -65,7 +64,7 @@ def train_both(
             known = json.loads(seen.read_text()) if seen.exists() else {}
             write_json(seen, known | {str(line["step"]): quality})
 
-    quality, model = small_ldm(
+    quality, model = train_small_ldm(
         LatentCodec.load("vae-f8"), scale, folder / "ldm", recipe, watch
     )
     x, generator = held_out(1000), torch.Generator().manual_seed(0)
@@ -82,7 +81,7 @@ def train_both(
     }
     return row, {
         "reconstruction": reconstructed(model.codec),
-        "sample": sampled(model, scale.steps),
+        "sample": sample_pictures(model, scale.steps),
     }
 
 

@@ -1,8 +1,7 @@
-"""Studies: the experiments of the book that take longer than a chapter.
+"""The study ``kl_study``: which KL weight gives latents that a diffusion model can use.
 
-A study is a list of arms that differ in one thing. ``ldm-tutorial reproduce NAME`` runs
-them one after the other and records what came out in ``NAME.json``, with pictures
-beside it. An arm that is done is not run again; one that was stopped goes on.
+Seven autoencoders that differ in the KL weight alone, what their latents look like, and
+the same small diffusion model trained on each.
 """
 
 from functools import partial
@@ -14,6 +13,7 @@ from torch import Tensor
 from ldm_tutorial.codec import LatentCodec
 from ldm_tutorial.evaluation import latents
 from ldm_tutorial.records import Row
+from ldm_tutorial.storage import config_to_dict
 from ldm_tutorial.studies.study import (
     DATA,
     SHOWN,
@@ -22,9 +22,10 @@ from ldm_tutorial.studies.study import (
     Scale,
     describe_vae,
     held_out,
+    ldm_recipe,
     reconstructed,
-    sampled,
-    small_ldm,
+    sample_pictures,
+    train_small_ldm,
     trained_vae,
     vae_recipe,
 )
@@ -37,25 +38,33 @@ NOISE = (0.05, 0.1, 0.2, 0.4, 0.8)
 
 
 def kl_arms(scale: Scale) -> dict[str, Arm]:
-    return {f"kl-{weight:.2g}": partial(weigh, scale, weight) for weight in WEIGHTS}
+    return {
+        f"kl-{weight:.2g}": partial(train_at_weight, scale, weight)
+        for weight in WEIGHTS
+    }
 
 
-def weigh(scale: Scale, weight: float, folder: Path) -> tuple[Row, Pictures]:
+def train_at_weight(scale: Scale, weight: float, folder: Path) -> tuple[Row, Pictures]:
     recipe = vae_recipe(scale, kl_weight=weight)
     codec = trained_vae(recipe, folder / "vae")
-    quality, model = small_ldm(codec, scale, folder / "ldm")
-    row = {"kl_weight": weight} | describe_vae(codec, scale, recipe.train)
-    row |= {"latents": diagnose(codec, scale.judged), "samples": quality}
+    diffusion = ldm_recipe(scale)
+    quality, model = train_small_ldm(codec, scale, folder / "ldm", diffusion)
+    row = {
+        "recipe": {"vae": config_to_dict(recipe), "ldm": config_to_dict(diffusion)},
+        "kl_weight": weight,
+    }
+    row |= describe_vae(codec, scale, recipe.train)
+    row |= {"latents": describe_latents(codec, scale.judged), "samples": quality}
     return row, {
         "reconstruction": reconstructed(codec),
-        "dream": dream(codec),
-        "walk": walk(codec),
-        "sample": sampled(model, scale.steps),
+        "prior-samples": prior_samples(codec),
+        "interpolation": interpolation(codec),
+        "sample": sample_pictures(model, scale.steps),
     }
 
 
 @torch.no_grad()
-def diagnose(codec: LatentCodec, n: int) -> Row:
+def describe_latents(codec: LatentCodec, n: int) -> Row:
     """What the latents of held-out images look like."""
     generator = torch.Generator().manual_seed(0)
     x = held_out(n)
@@ -79,15 +88,15 @@ def diagnose(codec: LatentCodec, n: int) -> Row:
 
 
 @torch.no_grad()
-def dream(codec: LatentCodec) -> Tensor:
-    """What the decoder makes of the prior, the same dice for every codec."""
+def prior_samples(codec: LatentCodec) -> Tensor:
+    """Decoded draws from the prior N(0, I), the same draws for every codec."""
     shape = codec.latent_shape(DATA.size)
-    dice = torch.randn(SHOWN, *shape, generator=torch.Generator().manual_seed(0))
-    return codec.vae.decode(dice)
+    z = torch.randn(SHOWN, *shape, generator=torch.Generator().manual_seed(0))
+    return codec.vae.decode(z)
 
 
 @torch.no_grad()
-def walk(codec: LatentCodec) -> Tensor:
+def interpolation(codec: LatentCodec) -> Tensor:
     """From one held-out image to the next, along a sphere."""
     a, b = codec.normalise(codec.vae.encode(held_out(2)).mode())
     steps = torch.linspace(0, 1, SHOWN).tolist()

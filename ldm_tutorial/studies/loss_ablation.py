@@ -1,9 +1,4 @@
-"""Studies: the experiments of the book that take longer than a chapter.
-
-A study is a list of arms that differ in one thing. ``ldm-tutorial reproduce NAME`` runs
-them one after the other and records what came out in ``NAME.json``, with pictures
-beside it. An arm that is done is not run again; one that was stopped goes on.
-"""
+"""The study ``loss_ablation``: what each term adds to an autoencoder's L1 loss."""
 
 from dataclasses import asdict, replace
 from functools import partial

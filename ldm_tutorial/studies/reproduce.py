@@ -1,8 +1,9 @@
-"""Studies: the experiments of the book that take longer than a chapter.
+"""The register of studies, and how one is run and recorded.
 
 A study is a list of arms that differ in one thing. ``ldm-tutorial reproduce NAME`` runs
 them one after the other and records what came out in ``NAME.json``, with pictures
-beside it. An arm that is done is not run again; one that was stopped goes on.
+beside it. An arm that is done is not run again; one that was stopped goes on. With
+``--arms`` some are run again, or for the first time, and the record keeps the others.
 """
 
 import json
@@ -10,12 +11,11 @@ from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
-from ldm_tutorial.machine import environment
 from ldm_tutorial.records import Row, known, write_record
 from ldm_tutorial.storage import config_to_dict
 from ldm_tutorial.studies.attribution import attribution_arms
 from ldm_tutorial.studies.compression import compression_arms
-from ldm_tutorial.studies.cost_studies import growth_arms, time_arms
+from ldm_tutorial.studies.cost_growth import growth_arms
 from ldm_tutorial.studies.ddpm_ablation import ddpm_arms
 from ldm_tutorial.studies.joint import joint_arms
 from ldm_tutorial.studies.kl import kl_arms
@@ -23,7 +23,9 @@ from ldm_tutorial.studies.loss_ablation import loss_arms
 from ldm_tutorial.studies.samplers import sampler_arms
 from ldm_tutorial.studies.scaling import scaling_arms
 from ldm_tutorial.studies.speed import speed_arms
-from ldm_tutorial.studies.study import SCALES, Study, finish
+from ldm_tutorial.studies.star_probe import probe_arms
+from ldm_tutorial.studies.study import SCALES, Study, run_arm
+from ldm_tutorial.studies.time_to_quality import time_arms
 
 STUDIES = {
     "compression_study": Study(
@@ -44,7 +46,7 @@ STUDIES = {
         ddpm_arms,
     ),
     "samplers": Study(
-        "How good are samples after how many calls of the model?", sampler_arms
+        "How good are samples after how many function evaluations?", sampler_arms
     ),
     "frozen_vs_joint": Study(
         "Should the autoencoder be frozen while the diffusion model is trained?",
@@ -61,6 +63,7 @@ STUDIES = {
         "Which fault of a sample comes from the autoencoder, which from diffusion?",
         attribution_arms,
     ),
+    "star_probe": Study("How much of the stars do the latents hold?", probe_arms),
 }
 
 
@@ -78,7 +81,8 @@ def reproduce(
         out: folder of the trainings, by default ``runs/studies/NAME-SCALE``.
         results: folder for ``NAME.json`` and its pictures, by default ``data/results``;
             a smoke run, which says nothing, leaves them in ``out``.
-        only: some of the arms, by name; the record is written when all are done.
+        only: some of the arms, by name. What a record of the same scale says of the
+            others stays as it is; without one nothing is written until all are done.
         on_arm: called with the name and the row of every arm that is done.
 
     Returns:
@@ -97,13 +101,22 @@ def reproduce(
     described = config_to_dict(settings)
     for arm, run in arms.items():
         if not only or arm in only:
-            row = finish(run, out / arm, described)
+            row = run_arm(run, out / arm, described)
             if on_arm:
                 on_arm(arm, row)
-    if not all((out / arm / "row.json").exists() for arm in arms):
+    path = results / f"{name}.json"
+    old = json.loads(path.read_text()) if path.exists() else {"rows": {}, "runs": []}
+    if old.get("scale", described) != described:
+        old = {"rows": {}, "runs": []}
+    done = {arm: out / arm / "row.json" for arm in arms}
+    new = {
+        arm: json.loads(file.read_text())
+        for arm, file in done.items()
+        if file.exists() and (not only or arm in only or arm not in old["rows"])
+    }
+    if not all(arm in new or arm in old["rows"] for arm in arms):
         return None
-    saved = {arm: json.loads((out / arm / "row.json").read_text()) for arm in arms}
-    for arm in arms:
+    for arm in new:
         for picture in (out / arm).glob("*.png"):
             (results / name).mkdir(parents=True, exist_ok=True)
             (results / name / f"{arm}-{picture.name}").write_bytes(picture.read_bytes())
@@ -112,9 +125,32 @@ def reproduce(
         "question": study.question,
         "command": f"ldm-tutorial reproduce {name} --scale {scale}",
         "scale": described,
-        "rows": {arm: part["row"] for arm, part in saved.items()},
-        "made": {arm: part["made"] for arm, part in saved.items()},
-        "seconds": sum(part["made"]["seconds"] for part in saved.values()),
+        "rows": {a: new[a]["row"] if a in new else old["rows"][a] for a in arms},
     }
-    write_record(results / f"{name}.json", report | environment())
-    return results / f"{name}.json"
+    history = {"history": old["history"]} if "history" in old else {}
+    runs = kept_runs(old["runs"], new) + [
+        {"arms": [arm]} | part["made"] for arm, part in new.items()
+    ]
+    write_record(path, report | summary(runs) | history)
+    return path
+
+
+Run = dict[str, Any]
+
+
+def kept_runs(runs: list[Run], replaced: Iterable[str]) -> list[Run]:
+    """Of earlier runs, those that some of the arms still come from."""
+    left = [
+        run | {"arms": [arm for arm in run["arms"] if arm not in replaced]}
+        for run in runs
+    ]
+    return [run for run in left if run["arms"]]
+
+
+def summary(runs: list[Run]) -> dict[str, Any]:
+    """What a record says of all of its runs: seconds in all, and on what they ran."""
+    told = {
+        key: ", ".join(dict.fromkeys(str(run[key]) for run in runs))
+        for key in ("device", "threads", "python", "torch")
+    }
+    return told | {"seconds": sum(run["seconds"] for run in runs), "runs": runs}

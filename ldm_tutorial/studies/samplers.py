@@ -1,9 +1,4 @@
-"""Studies: the experiments of the book that take longer than a chapter.
-
-A study is a list of arms that differ in one thing. ``ldm-tutorial reproduce NAME`` runs
-them one after the other and records what came out in ``NAME.json``, with pictures
-beside it. An arm that is done is not run again; one that was stopped goes on.
-"""
+"""The study ``samplers``: how good samples are after how many function evaluations."""
 
 from functools import partial
 from pathlib import Path
@@ -23,27 +18,28 @@ from ldm_tutorial.studies.study import DATA, SPLITS, Arm, Pictures, Scale
 
 
 def sampler_arms(scale: Scale) -> dict[str, Arm]:
-    return {name: partial(call, scale, name) for name in SAMPLERS}
+    return {name: partial(judge_sampler, scale, name) for name in SAMPLERS}
 
 
 @torch.no_grad()
-def call(scale: Scale, sampler: str, folder: Path) -> tuple[Row, Pictures]:
-    """The shipped model, the same starting noise for all, and more and more calls."""
+def judge_sampler(scale: Scale, sampler: str, folder: Path) -> tuple[Row, Pictures]:
+    """The shipped model, the same starting noise for all, and more and more
+    function evaluations."""
     model, n = LatentDiffusion.load("ldm-f8"), 2 * scale.samples
     embed = feature_function(JUDGE)
     real, other = (in_batches(embed, whole(DATA.load(s), n)[0]) for s in SPLITS)
     y = whole(DATA.load(SPLITS[1]), n)[1]
     quality, pictures = {}, []
     recipe = {"model": "ldm-f8", "n": n, "guidance_scale": 1.0, "sampler": sampler}
-    more = (scale.ancestral,) if sampler == "ddpm" else ()
-    for steps in (*scale.calls, *more):
+    more = (scale.ancestral_nfe,) if sampler == "ddpm" else ()
+    for steps in (*scale.nfe, *more):
         seen = folder / f"{steps}.pt"
         if not seen.exists():
             x = draw(model, y, steps, 1.0, generators(0, n), sampler=sampler)
             folder.mkdir(parents=True, exist_ok=True)
-            torch.save((in_batches(embed, x), x[0]), seen)
+            torch.save((in_batches(embed, x), x[0].clone()), seen)
         features, first = torch.load(seen)
         quality[steps] = compare(features, real, other)
         pictures.append(first)
-    row = {"recipe": recipe, "class": CLASS_NAMES[y[0]], "calls": quality}
+    row = {"recipe": recipe, "class": CLASS_NAMES[y[0]], "nfe": quality}
     return row, {"sample": torch.stack(pictures)}

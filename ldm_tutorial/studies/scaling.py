@@ -1,8 +1,7 @@
-"""Studies: the experiments of the book that take longer than a chapter.
+"""The study ``scaling_study``: what it costs if latents have not unit scale.
 
-A study is a list of arms that differ in one thing. ``ldm-tutorial reproduce NAME`` runs
-them one after the other and records what came out in ``NAME.json``, with pictures
-beside it. An arm that is done is not run again; one that was stopped goes on.
+One autoencoder, trained with Stable Diffusion's KL weight, whose latents reach the
+same small diffusion model at several scales.
 """
 
 from functools import partial
@@ -21,8 +20,8 @@ from ldm_tutorial.studies.study import (
     Pictures,
     Scale,
     ldm_recipe,
-    sampled,
-    small_ldm,
+    sample_pictures,
+    train_small_ldm,
     trained_vae,
     vae_recipe,
 )
@@ -58,7 +57,7 @@ def train_at_scale(
     if factor != 1:
         codec = LatentCodec(fitted.vae, codec.mean, codec.std / factor)
     diffusion = ldm_recipe(scale)
-    quality, model = small_ldm(codec, scale, folder / "ldm", diffusion)
+    quality, model = train_small_ldm(codec, scale, folder / "ldm", diffusion)
     z = torch.cat([codec.encode(x) for x in batches])
     row = {
         "recipe": {
@@ -73,4 +72,4 @@ def train_at_scale(
         "std_seen": float(z.std()),
         "samples": quality,
     }
-    return row, {"sample": sampled(model, scale.steps)}
+    return row, {"sample": sample_pictures(model, scale.steps)}

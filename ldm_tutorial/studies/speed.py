@@ -34,13 +34,13 @@ from ldm_tutorial.studies.speed_tasks import (
     VAE_STEP,
     Task,
     Ways,
+    compare_steps,
+    compare_ways,
+    images_at_once,
     latent_task,
     noise,
     pixel_task,
     repeat,
-    sampled,
-    steps,
-    timed,
     vae_task,
 )
 from ldm_tutorial.studies.study import DATA, Arm, Pictures, Scale
@@ -49,7 +49,7 @@ from ldm_tutorial.training.tasks import CachedLatentTraining
 
 def cached_latents(scale: Scale) -> Row:
     """Without the cache, images must be fetched too, which is not counted."""
-    return steps(UNET_STEP, caching_tasks(scale), scale)
+    return compare_steps(UNET_STEP, caching_tasks(scale), scale)
 
 
 @torch.no_grad()
@@ -70,7 +70,7 @@ def patch_stem_vae(scale: Scale) -> Row:
         "full resolution": vae_task(scale, encoder_patch=1, decoder_patch=1),
         "patch stem": vae_task(scale),
     }
-    return steps(VAE_STEP, tasks, scale)
+    return compare_steps(VAE_STEP, tasks, scale)
 
 
 def patch_stem_unet(scale: Scale) -> Row:
@@ -79,7 +79,7 @@ def patch_stem_unet(scale: Scale) -> Row:
         "full resolution": pixel_task(scale, "pixel"),
         "patch stem": pixel_task(scale, "patch 4"),
     }
-    return steps("training step of a UNet on pixels", tasks, scale)
+    return compare_steps("training step of a UNet on pixels", tasks, scale)
 
 
 def attention_levels(scale: Scale) -> Row:
@@ -89,7 +89,9 @@ def attention_levels(scale: Scale) -> Row:
         ),
         "attention at 8 x 8": latent_task(scale, "f4"),
     }
-    return steps("training step of the UNet on latents of 4 x 16 x 16", tasks, scale)
+    return compare_steps(
+        "training step of the UNet on latents of 4 x 16 x 16", tasks, scale
+    )
 
 
 def wide_groups(scale: Scale) -> Row:
@@ -105,29 +107,32 @@ def wide_groups(scale: Scale) -> Row:
         "32 groups, channels last": narrow_groups.channels_last(),
         "8 groups at most, channels last": wide.channels_last(),
     }
-    return steps(VAE_STEP, tasks, scale)
+    return compare_steps(VAE_STEP, tasks, scale)
 
 
 def sampling_steps(scale: Scale) -> Row:
     """Time alone; how good the samples are is in the study ``samplers``."""
-    model, n = SPACES["f8"].model(DATA.size).to(best_device()).eval(), sampled(scale)
+    model, n = (
+        SPACES["f8"].model(DATA.size).to(best_device()).eval(),
+        images_at_once(scale),
+    )
     calls = (("ddim", 100), ("ddim", 50), ("ddim", 20), ("dpm-solver++", 15))
     ways: Ways = {
         f"{sampler} {k}": partial(model.sample, n, steps=k, sampler=sampler)
         for sampler, k in calls
     }
-    return timed("images from latents, decoded", ways, scale, batch=n)
+    return compare_ways("images from latents, decoded", ways, scale, batch=n)
 
 
 def channels_last(what: str, make: Callable[[Scale], Task], scale: Scale) -> Row:
     task = make(scale)
     tasks = {"contiguous": task, "channels last": task.channels_last()}
-    return steps(what, tasks, scale)
+    return compare_steps(what, tasks, scale)
 
 
 def bf16(what: str, make: Callable[[Scale], Task], scale: Scale) -> Row:
     task = make(scale)
-    return steps(what, {"float32": task, "bf16": task.bf16()}, scale)
+    return compare_steps(what, {"float32": task, "bf16": task.bf16()}, scale)
 
 
 def compiled(scale: Scale) -> Row:
@@ -147,7 +152,7 @@ def compiled(scale: Scale) -> Row:
         reason = next(iter(str(error).strip().splitlines()), "")
         return row | {"failed": f"{type(error).__name__}: {reason}"}
     first = now() - start
-    row = steps(UNET_STEP, tasks, scale)
+    row = compare_steps(UNET_STEP, tasks, scale)
     return row | {"compile_seconds": first - row["ways"]["compiled"]["seconds"]}
 
 
@@ -168,7 +173,7 @@ def adamw(scale: Scale) -> Row:
         "parameters": count_parameters(unet),
         "tensors": len(list(unet.parameters())),
     }
-    return timed("step of AdamW for the UNet", ways, scale, CHUNK, **more)
+    return compare_ways("step of AdamW for the UNet", ways, scale, CHUNK, **more)
 
 
 def adamw_step(options: dict[str, bool]) -> torch.optim.AdamW:

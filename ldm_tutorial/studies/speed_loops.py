@@ -1,10 +1,4 @@
-"""What makes it fast: one measure at a time, against the same work without it.
-
-Every arm of the study times two or more ways of doing the same work, in turns, in one
-process. A ratio says how many times as fast a way is as the first of its arm; one below
-1 is a measure that does not pay on the machine it was taken on, and stays in the record
-as it is. What a measure does to quality is not asked here.
-"""
+"""What the study ``speed`` asks of the library's own loops: what do they cost?"""
 
 import tempfile
 import time
@@ -29,13 +23,13 @@ from ldm_tutorial.studies.speed_tasks import (
     Batch,
     Ways,
     bare_step,
-    compare,
+    compare_ways,
+    images_at_once,
     latent_task,
     noise,
     repeat,
-    sampled,
-    timed,
-    trained,
+    timing_rows,
+    trainable_parameters,
     vae_task,
 )
 from ldm_tutorial.studies.study import DATA, Scale
@@ -83,7 +77,7 @@ def now() -> float:
     return time.perf_counter()
 
 
-def loop(
+def measure_loop(
     what: str, module: nn.Module, dataset: Dataset, size: int, scale: Scale
 ) -> Row:
     """The row of ``train`` against a bare loop on the same module and data.
@@ -103,14 +97,14 @@ def loop(
     with tempfile.TemporaryDirectory() as out:
         train(module, dataset, config, out, turns.on_log, turns.on_start)
         checkpoint = now() - turns.since
-    ways = compare(turns.timings(), CHUNK)
+    ways = timing_rows(turns.timings(), CHUNK)
     bare = ways["bare loop"]["seconds"]
     saving = checkpoint / (config.checkpoint_every * bare)
     return {
         "what": what,
         "repeats": scale.repeats,
         "batch": size,
-        "parameters": trained(module),
+        "parameters": trainable_parameters(module),
         "ways": ways,
         "has": HAS,
         "checkpoint_seconds": checkpoint,
@@ -131,7 +125,7 @@ def loop_vae(scale: Scale, drawn: bool = False) -> Row:
     if not drawn:
         dataset = TensorDataset(*whole(dataset, len(dataset)))
     what = f"{VAE_STEP}, images {'drawn in the loop' if drawn else 'at hand'}"
-    return loop(what, vae_task(scale).module, dataset, size, scale)
+    return measure_loop(what, vae_task(scale).module, dataset, size, scale)
 
 
 def loop_unet(scale: Scale) -> Row:
@@ -139,12 +133,15 @@ def loop_unet(scale: Scale) -> Row:
     _, channels, side, _ = task.batches[0][0].shape
     moments, y = noise(CHUNK * size, channels, side)
     dataset = TensorDataset(moments.cpu(), y.cpu())
-    return loop(UNET_STEP, task.module, dataset, size, scale)
+    return measure_loop(UNET_STEP, task.module, dataset, size, scale)
 
 
 def sampler(scale: Scale, k: int = 50) -> Row:
     """DDIM against nothing but its calls of the UNet and the decoder."""
-    model, n = SPACES["f8"].model(DATA.size).to(best_device()).eval(), sampled(scale)
+    model, n = (
+        SPACES["f8"].model(DATA.size).to(best_device()).eval(),
+        images_at_once(scale),
+    )
     z, t = torch.randn(n, *model.codec.latent_shape(DATA.size)), torch.zeros(n)
     z, t = z.to(model.device), t.to(model.device, torch.int64)
 
@@ -154,7 +151,7 @@ def sampler(scale: Scale, k: int = 50) -> Row:
         model.codec.decode(z)
 
     ways: Ways = {"bare calls": bare, f"ddim {k}": partial(model.sample, n, steps=k)}
-    row = timed("images from latents, decoded", ways, scale, batch=n)
+    row = compare_ways("images from latents, decoded", ways, scale, batch=n)
     seconds = [way["seconds"] for way in row["ways"].values()]
     return row | {"overhead_percent": 100 * (seconds[1] / seconds[0] - 1)}
 
@@ -175,7 +172,7 @@ def data_path(scale: Scale) -> Row:
         "tensors, by a DataLoader": partial(run_through, ready, size),
         "tensors, by index": indexed,
     }
-    return timed("batch of images", ways, scale, CHUNK, batch=size)
+    return compare_ways("batch of images", ways, scale, CHUNK, batch=size)
 
 
 def run_through(dataset: Dataset, size: int) -> None:

@@ -1,10 +1,4 @@
-"""What makes it fast: one measure at a time, against the same work without it.
-
-Every arm of the study times two or more ways of doing the same work, in turns, in one
-process. A ratio says how many times as fast a way is as the first of its arm; one below
-1 is a measure that does not pay on the machine it was taken on, and stays in the record
-as it is. What a measure does to quality is not asked here.
-"""
+"""What the study ``speed`` times: training steps as tasks, and its rows."""
 
 from collections.abc import Callable
 from contextlib import nullcontext
@@ -37,7 +31,7 @@ Ways = dict[str, Callable[[], Any]]
 Batch = tuple[Tensor, ...]
 
 
-def compare(timings: dict[str, Timing], calls: int = 1) -> dict[str, Row]:
+def timing_rows(timings: dict[str, Timing], calls: int = 1) -> dict[str, Row]:
     """For each way: seconds (the median, of one of the ``calls`` that were timed at
     once), the fastest and the slowest, and how many times as fast as the first way it
     is: by the medians, and at least and at most in any one turn."""
@@ -57,11 +51,13 @@ def compare(timings: dict[str, Timing], calls: int = 1) -> dict[str, Row]:
     return rows
 
 
-def timed(what: str, ways: Ways, scale: Scale, calls: int = 1, **more: Any) -> Row:
+def compare_ways(
+    what: str, ways: Ways, scale: Scale, calls: int = 1, **more: Any
+) -> Row:
     """The row of an arm: its ways side by side."""
     timings = time_side_by_side(ways, scale.repeats)
     row = {"what": what, "repeats": scale.repeats} | more
-    return row | {"ways": compare(timings, calls)}
+    return row | {"ways": timing_rows(timings, calls)}
 
 
 @dataclass(frozen=True)
@@ -144,21 +140,23 @@ def pixel_task(scale: Scale, name: str) -> Task:
     return Task(model, [noise(scale.ldm.batch_size // 4, 3, DATA.size)])
 
 
-def steps(what: str, tasks: dict[str, Task], scale: Scale) -> Row:
+def compare_steps(what: str, tasks: dict[str, Task], scale: Scale) -> Row:
     """The row of an arm whose ways are training steps."""
     ways = {name: task.step() for name, task in tasks.items()}
-    parameters = {name: trained(task.module) for name, task in tasks.items()}
+    parameters = {
+        name: trainable_parameters(task.module) for name, task in tasks.items()
+    }
     batch = len(next(iter(tasks.values())).batches[0][0])
-    return timed(what, ways, scale, batch=batch, parameters=parameters)
+    return compare_ways(what, ways, scale, batch=batch, parameters=parameters)
 
 
-def trained(module: nn.Module) -> int:
+def trainable_parameters(module: nn.Module) -> int:
     """Parameters without those of a frozen autoencoder."""
     return sum(p.numel() for p in module.parameters() if p.requires_grad)
 
 
-def sampled(scale: Scale) -> int:
-    """Images that are sampled at once."""
+def images_at_once(scale: Scale) -> int:
+    """Images that are images_at_once at once."""
     return scale.vae.batch_size // 2
 
 

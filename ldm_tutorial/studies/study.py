@@ -1,6 +1,6 @@
 """What the studies of the book share: their scales, what an arm is, how one is run.
 
-See ``studies.py`` for the studies themselves.
+``reproduce.py`` lists the studies themselves.
 """
 
 import json
@@ -30,7 +30,7 @@ from ldm_tutorial.training.recipes import LDMRecipe, VAERecipe
 from ldm_tutorial.unet import UNetConfig
 from ldm_tutorial.vae import VAEConfig
 
-SPLITS = ("test", "validation")  # the real images, and others that set the floor
+SPLITS = ("test", "validation")  # the real images, and others that set the reference
 
 LOOKS = 4  # how often sample quality is looked at
 
@@ -48,9 +48,9 @@ class Scale:
         unet: widths of the UNet.
         images, latents: training images of the autoencoder and the diffusion model.
         judged: held-out images that are reconstructed.
-        samples, steps: images drawn from the diffusion model, and its calls for each.
-        calls: how often the samplers that are compared call the model, and ...
-        ancestral: ... how often DDPM does once more.
+        samples, steps: images drawn from the diffusion model, and in how many steps.
+        nfe: function evaluations that the compared samplers get, and ...
+        ancestral_nfe: ... those that DDPM gets once more.
         seeds: how many seeds the headline pairs get.
         seconds: what all trainings together may cost where time is held equal.
         sizes: of how many sizes of images the cost is measured, from 32 pixels up, and
@@ -67,8 +67,8 @@ class Scale:
     judged: int = 500
     samples: int = 512
     steps: int = 25
-    calls: tuple[int, ...] = (5, 10, 15, 20, 50, 100)
-    ancestral: int = 1000
+    nfe: tuple[int, ...] = (5, 10, 15, 20, 50, 100)
+    ancestral_nfe: int = 1000
     seeds: int = 3
     seconds: float = 320.0
     sizes: int = 4
@@ -86,8 +86,8 @@ SCALES = {
         judged=64,
         samples=64,
         steps=5,
-        calls=(2, 5),
-        ancestral=10,
+        nfe=(2, 5),
+        ancestral_nfe=10,
         seeds=1,
         seconds=4.0,
         sizes=2,
@@ -123,7 +123,7 @@ class Study:
     arms: Callable[[Scale], dict[str, Arm]]
 
 
-def finish(run: Arm, folder: Path, described: dict[str, Any]) -> Row:
+def run_arm(run: Arm, folder: Path, described: dict[str, Any]) -> Row:
     """The row of an arm, run now unless it is done already."""
     path = folder / "row.json"
     if path.exists():
@@ -215,7 +215,7 @@ def ldm_recipe(scale: Scale, **changes: Any) -> LDMRecipe:
     return replace(recipe, **changes)
 
 
-def small_ldm(
+def train_small_ldm(
     codec: LatentCodec,
     scale: Scale,
     folder: Path,
@@ -228,7 +228,7 @@ def small_ldm(
     return {"loss": last_line(folder)["diffusion"]} | quality, model
 
 
-def sampled(model: LatentDiffusion, steps: int) -> Tensor:
+def sample_pictures(model: LatentDiffusion, steps: int) -> Tensor:
     """Samples of every other class."""
     y = torch.arange(SHOWN) * len(model.classes) // SHOWN
     return draw(model, y, steps, 1.0, torch.Generator().manual_seed(0))

@@ -10,7 +10,8 @@ from tiny_scales import TINY
 from ldm_tutorial.cost.efficiency import Timing, count_flops
 from ldm_tutorial.cost.spaces import SPACES, Space
 from ldm_tutorial.layers import Attention
-from ldm_tutorial.studies import cost_studies
+from ldm_tutorial.studies import cost_growth, time_to_quality
+from ldm_tutorial.studies.time_to_quality import train_within_budget
 from ldm_tutorial.unet import UNet, UNetConfig
 from ldm_tutorial.vae import VAEConfig
 
@@ -22,7 +23,7 @@ def two_spaces(monkeypatch):
     """Pixels in patches and a latent space, both with tiny networks."""
     vae = VAEConfig(channels=(16, 16, 32, 32))
     spaces = {"patch 4": Space(replace(SMALL, patch_size=4)), "f8": Space(SMALL, vae)}
-    monkeypatch.setattr(cost_studies, "SPACES", spaces)
+    monkeypatch.setattr(time_to_quality, "SPACES", spaces)
 
 
 def test_the_spaces_have_networks_of_one_size():
@@ -44,7 +45,7 @@ def test_attention_flops_are_those_of_the_formula():
     layers = sum(isinstance(layer, Attention) for layer in unet.modules())
     N, C = 4 * 4, 32  # level 1
     wanted = 2 * layers * (8 * N * C**2 + 4 * N**2 * C)
-    assert cost_studies.attention_flops(unet, z, t) == wanted
+    assert cost_growth.attention_flops(unet, z, t) == wanted
 
 
 def test_the_price_list_takes_the_fastest_call(two_spaces, monkeypatch):
@@ -56,8 +57,8 @@ def test_the_price_list_takes_the_fastest_call(two_spaces, monkeypatch):
             name: Timing((3.0 + i, 1.0 + i, 2.0 + i)) for i, name in enumerate(calls)
         }
 
-    monkeypatch.setattr(cost_studies, "time_side_by_side", clock)
-    prices = cost_studies.price_list(2, 7)
+    monkeypatch.setattr(time_to_quality, "time_side_by_side", clock)
+    prices = time_to_quality.price_list(2, 7)
     assert prices["patch 4"]["step_seconds"] == 1
     assert [prices["f8"][f"{k}_seconds"] for k in ("step", "encode", "vae_step")] == [
         2,
@@ -77,24 +78,24 @@ def test_a_budget_buys_steps_at_the_price(two_spaces, tmp_path):
     prices = {"patch 4": price, "f8": price | vae}
     (shared / "prices.json").write_text(json.dumps(prices))
     scale = replace(TINY, seconds=1.54)
-    row, pictures = cost_studies.spend(scale, "f8", 0, tmp_path / "f8-seed0")
+    row, pictures = train_within_budget(scale, "f8", 0, tmp_path / "f8-seed0")
     assert row["vae_images"] == 5 * 8
     assert row["vae_seconds"] == pytest.approx(40 / 4 * 0.1)
     assert row["encode_seconds"] == pytest.approx(16 / 4 * 0.01)
     assert [point["steps"] for point in row["points"]] == [2, 2, 10]  # of half a second
     assert [point["gflops"] for point in row["points"]] == [4, 4, 20]
     assert len(pictures) == 3
-    paid, _ = cost_studies.spend(scale, "patch 4", 0, tmp_path / "patch-4-seed0")
+    paid, _ = train_within_budget(scale, "patch 4", 0, tmp_path / "patch-4-seed0")
     assert "vae_seconds" not in paid
     assert [point["steps"] for point in paid["points"]] == [2, 8, 30]  # of all of it
 
 
-def test_without_attention_the_bill_grows_with_the_pixels(monkeypatch, tmp_path):
+def test_without_attention_the_cost_grows_with_the_pixels(monkeypatch, tmp_path):
     plain = replace(SMALL, attention_levels=())
     spaces = {"plain": Space(plain), "attentive": Space(SMALL)}
-    monkeypatch.setattr(cost_studies, "SPACES", spaces)
+    monkeypatch.setattr(cost_growth, "SPACES", spaces)
     small, large = (
-        cost_studies.grow(TINY, size, tmp_path)[0]["spaces"] for size in (32, 64)
+        cost_growth.time_at_size(TINY, size, tmp_path)[0]["spaces"] for size in (32, 64)
     )
     for row in (small, large):
         assert row["plain"]["attention_gflops"] == 0 < row["plain"]["seconds"]

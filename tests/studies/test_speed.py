@@ -18,7 +18,7 @@ from ldm_tutorial.data import DataConfig
 from ldm_tutorial.studies import speed, speed_loops, speed_tasks
 from ldm_tutorial.studies.speed import MEASURES
 from ldm_tutorial.studies.speed_loops import Turns
-from ldm_tutorial.studies.speed_tasks import bare_step, compare
+from ldm_tutorial.studies.speed_tasks import bare_step, timing_rows
 from ldm_tutorial.studies.study import SCALES
 from ldm_tutorial.training.config import TrainConfig
 from ldm_tutorial.training.loop import averaging, ema_update
@@ -65,7 +65,7 @@ def clock(monkeypatch):
 
 def test_ratios_of_the_ways_to_the_first():
     timings = {"plain": Timing((6.0, 8.0, 10.0)), "fast": Timing((2.0, 4.0, 10.0))}
-    assert compare(timings, calls=2) == {
+    assert timing_rows(timings, calls=2) == {
         "plain": {
             "seconds": 4.0,
             "fastest": 3.0,
@@ -90,7 +90,9 @@ def test_a_row_says_what_the_clock_said(clock):
         clock.now += seconds
 
     ways = {"slow": lambda: wait(6), "fast": lambda: wait(1.5)}
-    row = speed_tasks.timed("waiting", ways, replace(TINY, repeats=4), calls=3, batch=5)
+    row = speed_tasks.compare_ways(
+        "waiting", ways, replace(TINY, repeats=4), calls=3, batch=5
+    )
     assert (row["what"], row["batch"], row["repeats"]) == ("waiting", 5, 4)
     assert row["ways"]["slow"]["seconds"] == 2.0
     assert row["ways"]["fast"]["ratio"] == row["ways"]["fast"]["ratio_least"] == 4.0
@@ -265,7 +267,7 @@ def test_the_overhead_of_the_loop_is_what_it_does_beside_the_steps(clock, monkey
     monkeypatch.setattr(torch, "save", slow_save)
     monkeypatch.setattr("ldm_tutorial.training.FETCHED", 4)  # one batch at a time
     data = SlowData(torch.randn(CHUNK * 4, 2), torch.zeros(CHUNK * 4))
-    row = speed_loops.loop("toy", Toy(), data, 4, replace(TINY, repeats=3))
+    row = speed_loops.measure_loop("toy", Toy(), data, 4, replace(TINY, repeats=3))
     assert_close(row["ways"]["bare loop"]["seconds"], 1.0)
     assert_close(row["ways"]["train"]["seconds"], 1.05)
     assert_close(row["checkpoint_seconds"], 5.0)

@@ -1,14 +1,8 @@
-"""Artifact attribution: which fault of a sample comes from whom?
+"""Rulers: how much of something a landscape shows, measured without an original.
 
-The way of a sample has two stations, the diffusion model and the decoder, and both may
-lose something. Where the original is known, the error of ``decode(encode(x))`` says
-what the autoencoder loses. A sample has no original. So here are rulers that need none:
-they measure how much of something a picture shows (fine detail, strong edges, stars,
-lit windows, ...), and sets of pictures of the same classes are compared by their means.
-
-    real -> second decoder     what the autoencoder loses, whatever its decoder
-    vae-f8 -> second decoder   what another decoder finds in the same latents
-    second decoder -> samples  what the diffusion model fails to produce
+Fine detail in octaves of spatial frequency, strong edges, stars, lit windows, wave
+lines, trunks, grain. Sets of images of the same classes are compared by the means of
+what a ruler reads.
 
 A ruler says how much there is, not whether it is right: a picture may show as many
 stars as its original, all in the wrong places. For that there are error and recall.
@@ -18,11 +12,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from ldm_tutorial.evaluation.features import load_judge
 from ldm_tutorial.landscapes.factor_report import count_stars
 from ldm_tutorial.landscapes.factors import BIOMES, DUSK, NIGHT, SEA
 from ldm_tutorial.landscapes.painting import BARK, LIGHT
-from ldm_tutorial.landscapes.scenenet import name_all
+from ldm_tutorial.landscapes.scenenet import SceneNet, name_all
 from ldm_tutorial.metrics import high_pass, window
 
 Values = dict[str, Tensor]  # of each image (n,), nan where a measure does not apply
@@ -125,18 +118,19 @@ def ground_texture(x: Tensor) -> Tensor:
 
 
 @torch.no_grad()
-def measure(x: Tensor, y: Tensor, strong: float) -> Values:
+def measure(x: Tensor, y: Tensor, strong: float, judge: SceneNet) -> Values:
     """All rulers laid on images (n, 3, 64, 64) of the classes ``y`` (n,).
 
     Values are nan for images of which they say nothing: stars belong to the night, wave
-    lines to the sea, lamp light to land after dusk where the evaluation network reads a
-    house. By night bark and leaves are of one colour, so trunks count by day and dawn.
+    lines to the sea, lamp light to land after dusk where ``judge`` reads a house. By
+    night bark and leaves are of one colour, so trunks count by day and dawn.
 
     Args:
         strong: the gradient above which an edge is strong, as of ``strong_edge``.
+        judge: a network that names what a landscape shows.
     """
     time, biome = y // len(BIOMES), y % len(BIOMES)
-    said = name_all(load_judge(), x)
+    said = name_all(judge, x)
     house = (said["house"].argmax(1) == 1).float()
     dark, land, edges = time >= DUSK, biome != SEA, gradients(x).flatten(1)
     found = {
@@ -153,40 +147,3 @@ def measure(x: Tensor, y: Tensor, strong: float) -> Values:
     values = band_powers(x) | {"gradient": edges.mean(1)}
     values["strong edges"] = (edges > strong).float().mean(1)
     return values | {k: v.where(there, torch.nan) for k, (v, there) in found.items()}
-
-
-def ratio(a: Tensor, b: Tensor) -> tuple[float, Tensor]:
-    """Ratio of the means of values (n,) and (n,), and each pair's influence on it.
-
-    Image i of both sets has the same class, or is the same scene, so the pairs are what
-    was drawn. To first order the ratio moves by the sum of the influences; values that
-    are nan do not count.
-
-    Raises:
-        ValueError: if there are no two values in a set, or the second mean is zero.
-    """
-    known = [v.isfinite() for v in (a, b)]
-    if min(int(k.sum()) for k in known) < 2 or float(b.nanmean()) == 0:
-        raise ValueError("too few values for a ratio; give two or more that apply")
-    value = float(a.nanmean() / b.nanmean())
-    own, other = (
-        ((v - v.nanmean()) / k.sum()).where(k, torch.zeros(()))
-        for v, k in zip((a, b), known, strict=True)
-    )
-    return value, (own - value * other) / b.nanmean()
-
-
-def half_width(influence: Tensor) -> float:
-    """Half-width of the 95 % interval of what pairs have these influences (n,) on."""
-    return float(1.96 * influence.square().sum().sqrt())
-
-
-def ratios(a: Values, b: Values) -> dict[str, tuple[float, Tensor]]:
-    """``ratio`` of each measure that both sets have values of."""
-    found = {}
-    for name in a:
-        try:
-            found[name] = ratio(a[name], b[name])
-        except ValueError:  # so few images that none shows what is measured
-            continue
-    return found

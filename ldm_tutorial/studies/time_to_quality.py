@@ -1,4 +1,4 @@
-"""Two studies of what a space costs: quality against time, and growth with the size.
+"""The study ``time_to_quality``: what the same time buys in pixels and in latents.
 
 Time is counted at a *price list* that is measured side by side in one run: so many
 seconds for a training step here, so many there. A training then gets as many steps as
@@ -13,11 +13,9 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor
 
 from ldm_tutorial.codec import Codec, LatentCodec, PixelCodec
 from ldm_tutorial.cost.efficiency import (
-    activation_bytes,
     count_flops,
     count_parameters,
     time_side_by_side,
@@ -25,17 +23,16 @@ from ldm_tutorial.cost.efficiency import (
 )
 from ldm_tutorial.cost.spaces import SPACES
 from ldm_tutorial.evaluation.reports import evaluate_codec, evaluate_samples
-from ldm_tutorial.layers import Attention
 from ldm_tutorial.machine import best_device
 from ldm_tutorial.records import Row
-from ldm_tutorial.storage import write_json
+from ldm_tutorial.storage import config_to_dict, write_json
 from ldm_tutorial.studies.study import (
     DATA,
     Arm,
     Pictures,
     Scale,
     read_lines,
-    sampled,
+    sample_pictures,
     trained_ldm,
     trained_vae,
 )
@@ -43,7 +40,6 @@ from ldm_tutorial.training.config import TrainConfig
 from ldm_tutorial.training.losses import VAELossConfig
 from ldm_tutorial.training.recipes import LDMRecipe, VAERecipe
 from ldm_tutorial.training.tasks import VAETraining
-from ldm_tutorial.unet import UNet
 from ldm_tutorial.vae import AutoencoderKL
 
 
@@ -96,13 +92,17 @@ MAIN_PAIR = ("patch 4", "f8")  # get several seeds
 
 def time_arms(scale: Scale) -> dict[str, Arm]:
     return {
-        f"{name.replace(' ', '-')}-seed{seed}": partial(spend, scale, name, seed)
+        f"{name.replace(' ', '-')}-seed{seed}": partial(
+            train_within_budget, scale, name, seed
+        )
         for name in SPACES
         for seed in range(scale.seeds if name in MAIN_PAIR else 1)
     }
 
 
-def spend(scale: Scale, name: str, seed: int, folder: Path) -> tuple[Row, Pictures]:
+def train_within_budget(
+    scale: Scale, name: str, seed: int, folder: Path
+) -> tuple[Row, Pictures]:
     """What a budget buys in one space, in finished trainings of rising length.
 
     All take batches of the same size. The autoencoders, one for each f, are trained for
@@ -112,9 +112,9 @@ def spend(scale: Scale, name: str, seed: int, folder: Path) -> tuple[Row, Pictur
     shared = folder.parent / "shared"
     batch = scale.ldm.batch_size // 2
     price = shared_prices(shared, batch, scale)[name]
-    codec, row = bought_codec(scale, name, price, batch, shared)
+    codec, row = codec_within_budget(scale, name, price, batch, shared)
     left = scale.seconds - row.get("vae_seconds", 0) - row.get("encode_seconds", 0)
-    points, pictures = [], {}
+    points, pictures, recipe = [], {}, {}
     for fraction in FRACTIONS:
         seconds = round(max(fraction * left, 0), 1)
         steps = max(2, round(seconds / price["step_seconds"]))
@@ -126,14 +126,15 @@ def spend(scale: Scale, name: str, seed: int, folder: Path) -> tuple[Row, Pictur
             ema_decay=scale.ldm.ema_decay,
             seed=seed,
         )
-        recipe = LDMRecipe(
+        diffusion = LDMRecipe(
             length=scale.latents,
             unet=SPACES[name].unet,
             prediction_type="v",
             train=train,
         )
+        recipe = {"space": name, "ldm": config_to_dict(diffusion)}  # of the longest
         here = folder / f"ldm-{seconds:g}"
-        model = trained_ldm(recipe, codec, here)
+        model = trained_ldm(diffusion, codec, here)
         quality = evaluate_samples(
             model, DATA, scale.samples // 4, 10, sampler="dpm-solver++"
         )
@@ -147,8 +148,14 @@ def spend(scale: Scale, name: str, seed: int, folder: Path) -> tuple[Row, Pictur
                 "samples": quality,
             }
         )
-        pictures[f"sample-{seconds:g}"] = sampled(model, 10)
-    row |= {"space": name, "seed": seed, "batch_size": batch, "price": price}
+        pictures[f"sample-{seconds:g}"] = sample_pictures(model, 10)
+    row |= {
+        "recipe": recipe,
+        "space": name,
+        "seed": seed,
+        "batch_size": batch,
+        "price": price,
+    }
     return row | {"points": points}, pictures
 
 
@@ -163,7 +170,7 @@ def shared_prices(
     return json.loads(path.read_text())
 
 
-def bought_codec(
+def codec_within_budget(
     scale: Scale, name: str, price: dict[str, float], batch: int, shared: Path
 ) -> tuple[Codec, Row]:
     """The codec of a space, with what it cost and how well it reconstructs."""
@@ -184,47 +191,3 @@ def bought_codec(
         "encode_seconds": scale.latents / batch * price["encode_seconds"],
         "reconstruction": evaluate_codec(codec, DATA, scale.judged),
     }
-
-
-SIZES = (32, 64, 128, 256)
-
-
-def growth_arms(scale: Scale) -> dict[str, Arm]:
-    return {str(size): partial(grow, scale, size) for size in SIZES[: scale.sizes]}
-
-
-def grow(scale: Scale, size: int, folder: Path) -> tuple[Row, Pictures]:
-    """A training step in each space at one size, per image."""
-    batch = max(1, 8 * DATA.size**2 // size**2)
-    device = best_device()
-    t = torch.zeros(batch, dtype=torch.int64, device=device)
-    calls, row = {}, {}
-    for name, space in SPACES.items():
-        model = space.model(size).to(device)
-        z = torch.randn(batch, *model.codec.latent_shape(size), device=device)
-        loss = partial(model.loss, z, t)
-        calls[name] = training_step(model.unet, lambda f=loss: f()[0])
-        row[name] = {
-            "gflops": count_flops(partial(model.unet, z, t)) / batch / 1e9,
-            "attention_gflops": attention_flops(model.unet, z, t) / batch / 1e9,
-            "megabytes": activation_bytes(model.unet, z, t) / batch / 1e6,
-        }
-    for name, timing in time_side_by_side(calls, scale.repeats).items():
-        row[name]["seconds"] = timing.median / batch
-        row[name]["spread"] = [s / batch for s in timing.spread]
-    return {"size": size, "batch_size": batch, "spaces": row}, {}
-
-
-def attention_flops(unet: UNet, z: Tensor, t: Tensor) -> int:
-    """What the attention layers take of a call."""
-    inputs: list[tuple[Attention, Tensor]] = []
-    layers = [layer for layer in unet.modules() if isinstance(layer, Attention)]
-    hooks = [
-        layer.register_forward_pre_hook(lambda layer, x: inputs.append((layer, x[0])))
-        for layer in layers
-    ]
-    with torch.no_grad():
-        unet(z, t)
-    for hook in hooks:
-        hook.remove()
-    return sum(count_flops(partial(layer, x)) for layer, x in inputs)
