@@ -1,4 +1,5 @@
-"""Hold the code inside the chapters' sources to the style of the library.
+"""Hold the code inside the chapters' sources to the style of the library, at the 78
+columns that a page shows.
 
 python book/lint_sources.py          report what ruff finds
 python book/lint_sources.py --fix    let ruff lay the cells out anew
@@ -14,7 +15,9 @@ import nbformat
 from make_notebooks import NOTEBOOK_METADATA, ROOT, generate, sources
 
 RUFF = [sys.executable, "-m", "ruff"]
-CONFIG = ["--config", str(ROOT / "pyproject.toml"), "--quiet"]
+# A page shows 80 characters of code in a line, and Colab hardly more.
+COLUMNS = ["--config", "line-length = 78"]
+CONFIG = ["--config", str(ROOT / "pyproject.toml"), *COLUMNS, "--quiet"]
 INSTALL = "_INSTALL_HERE_ = None"  # stands in for {{install}} while ruff looks
 
 

@@ -55,8 +55,13 @@ class ChapterError(Exception):
 
 
 def sources() -> dict[str, Path]:
-    """Chapter name -> source, in the book's order."""
-    return {path.stem: path for path in sorted((BOOK / "src").glob("[0-9]*_*.md"))}
+    """Name -> source, in the book's order: the chapters, then the appendices."""
+    return {path.stem: path for path in sorted((BOOK / "src").glob("*_*.md"))}
+
+
+def chapters() -> list[str]:
+    """The names of the chapters; an appendix has no exercises and no number."""
+    return [name for name in sources() if name[0].isdigit()]
 
 
 def notebook_path(name: str) -> Path:
@@ -254,7 +259,7 @@ def problems(name: str) -> list[str]:
 
 
 def check(names: list[str]) -> int:
-    orphans = {path.stem for path in BOOK.glob("[0-9]*_*.ipynb")} - set(sources())
+    orphans = {path.stem for path in BOOK.glob("*_*.ipynb")} - set(sources())
     found = [one for name in [*names, *sorted(orphans)] for one in problems(name)]
     for one in found:
         print(one)

@@ -7,15 +7,16 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 
-def group_norm(channels: int) -> nn.GroupNorm:
-    """GroupNorm (Wu & He 2018) with at most 8 groups of at least 8 channels.
+def group_norm(channels: int, groups: int | None = None) -> nn.GroupNorm:
+    """GroupNorm (Wu & He 2018), by default of at most 8 groups of at least 8 channels.
 
     With few channels per group the layer turns into instance norm, which erases the
     brightness and the colour of an image that a VAE has to keep.
     """
-    groups = max(1, min(8, channels // 8))
-    while channels % groups:
-        groups -= 1
+    if groups is None:
+        groups = max(1, min(8, channels // 8))
+        while channels % groups:
+            groups -= 1
     return nn.GroupNorm(groups, channels, eps=1e-6)
 
 
@@ -43,11 +44,12 @@ class ResBlock(nn.Module):
         out_channels: int,
         emb_dim: int | None = None,
         dropout: float = 0.0,
+        groups: int | None = None,
     ):
         super().__init__()
-        self.norm1 = group_norm(in_channels)
+        self.norm1 = group_norm(in_channels, groups)
         self.conv1 = conv3x3(in_channels, out_channels)
-        self.norm2 = group_norm(out_channels)
+        self.norm2 = group_norm(out_channels, groups)
         self.dropout = nn.Dropout(dropout)
         self.conv2 = zero_init(conv3x3(out_channels, out_channels))
         self.emb = nn.Linear(emb_dim, 2 * out_channels) if emb_dim else None
@@ -69,7 +71,7 @@ class Attention(nn.Module):
     Shapes: (B, C, H, W) -> (B, C, H, W).
     """
 
-    def __init__(self, channels: int, head_dim: int = 32):
+    def __init__(self, channels: int, head_dim: int = 32, groups: int | None = None):
         super().__init__()
         if channels % head_dim:
             raise ValueError(
@@ -77,7 +79,7 @@ class Attention(nn.Module):
                 f"{head_dim}; make the channels a multiple of {head_dim}"
             )
         self.head_dim = head_dim
-        self.norm = group_norm(channels)
+        self.norm = group_norm(channels, groups)
         self.qkv = nn.Linear(channels, 3 * channels)
         self.out = zero_init(nn.Linear(channels, channels))
 
@@ -92,27 +94,38 @@ class Attention(nn.Module):
 
 
 class Downsample(nn.Module):
-    """Halve height and width by a 3x3 convolution with stride 2."""
+    """Halve height and width by a 3x3 convolution with stride 2.
 
-    def __init__(self, in_channels: int, out_channels: int):
+    It is padded with zeros on all four sides, or, ``one_sided``, below and at the right
+    alone, as in Stable Diffusion's autoencoder.
+    """
+
+    def __init__(self, in_channels: int, out_channels: int, one_sided: bool = False):
         super().__init__()
-        self.conv = conv3x3(in_channels, out_channels, stride=2)
+        self.conv = nn.Conv2d(
+            in_channels, out_channels, 3, stride=2, padding=0 if one_sided else 1
+        )
 
     def forward(self, x: Tensor) -> Tensor:
-        return self.conv(x)
+        one_sided = self.conv.padding == (0, 0)
+        return self.conv(F.pad(x, (0, 1, 0, 1)) if one_sided else x)
 
 
 class Upsample(nn.Module):
     """Double height and width: a 3x3 convolution, then nearest-neighbour copies.
 
-    Convolving before the copy costs a quarter of convolving after it.
+    Convolving before the copy costs a quarter of convolving after it. ``copy_first``
+    does that all the same, as Stable Diffusion's autoencoder: it smooths the blocks.
     """
 
-    def __init__(self, in_channels: int, out_channels: int):
+    def __init__(self, in_channels: int, out_channels: int, copy_first: bool = False):
         super().__init__()
         self.conv = conv3x3(in_channels, out_channels)
+        self.copy_first = copy_first
 
     def forward(self, x: Tensor) -> Tensor:
+        if self.copy_first:
+            return self.conv(F.interpolate(x, scale_factor=2, mode="nearest"))
         return F.interpolate(self.conv(x), scale_factor=2, mode="nearest")
 
 

@@ -3,11 +3,9 @@
 Encoder and decoder follow Rombach et al. 2022 (arXiv:2112.10752, sec. 3.1), with one
 change that makes training affordable on a CPU: a *pixel-unshuffle stem* (Shi et al.
 2016) folds patches into channels, so that no 3x3 convolution runs at full resolution.
-``encoder_patch=1, decoder_patch=1`` gives Stable Diffusion's own layout.
+``vae_config.STABLE_DIFFUSION`` is the shape of Stable Diffusion's own autoencoder,
+without that change; ``interop.diffusers`` reads its weights.
 """
-
-import math
-from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
@@ -21,58 +19,7 @@ from ldm_tutorial.layers import (
     conv3x3,
     group_norm,
 )
-
-
-@dataclass(frozen=True)
-class VAEConfig:
-    """Shape of an ``AutoencoderKL``.
-
-    Attributes:
-        in_channels: channels of the image.
-        latent_channels: channels C of the latent.
-        downsampling: f, how many times smaller the latent is per side: 2, 4, 8, 16 ...
-        encoder_patch: side of the patches folded into channels before the encoder.
-        decoder_patch: side of the patches unfolded after the decoder.
-        channels: width at full resolution, at 1/2, at 1/4, and so on; the last one
-            serves all deeper levels.
-        num_res_blocks: residual blocks per level.
-        mid_attention: put self-attention at the latent's resolution.
-        head_channels: channels at full resolution, between the pixel shuffle and two
-            convolutions that end in the image; 0 lets the pixel shuffle end in it.
-    """
-
-    in_channels: int = 3
-    latent_channels: int = 4
-    downsampling: int = 8
-    encoder_patch: int = 4
-    decoder_patch: int = 2
-    channels: tuple[int, ...] = (32, 64, 96, 128)
-    num_res_blocks: int = 1
-    mid_attention: bool = False
-    head_channels: int = 0
-
-    def __post_init__(self):
-        for name in ("downsampling", "encoder_patch", "decoder_patch"):
-            value = getattr(self, name)
-            if value < 1 or value & (value - 1):
-                raise ValueError(f"{name}={value}; give a power of two: 1, 2, 4, 8, 16")
-        if max(self.encoder_patch, self.decoder_patch) > self.downsampling:
-            raise ValueError(
-                f"patches of {self.encoder_patch} and {self.decoder_patch} shrink the "
-                f"image more than downsampling={self.downsampling}; give smaller ones"
-            )
-        if self.head_channels < 0:
-            raise ValueError(
-                f"head_channels={self.head_channels}; give 0 for none, or some 16"
-            )
-
-    def width(self, level: int) -> int:
-        """Channels at 1/2**level of the image's resolution."""
-        return self.channels[min(level, len(self.channels) - 1)]
-
-    def levels(self, patch: int) -> list[int]:
-        """Levels a network with this patch works at, from fine to coarse."""
-        return list(range(int(math.log2(patch)), int(math.log2(self.downsampling)) + 1))
+from ldm_tutorial.vae_config import VAEConfig
 
 
 class Encoder(nn.Module):
@@ -80,7 +27,7 @@ class Encoder(nn.Module):
 
     def __init__(self, config: VAEConfig):
         super().__init__()
-        patch = config.encoder_patch
+        patch, C = config.encoder_patch, config.latent_channels
         levels = config.levels(patch)
         width = config.width(levels[0])
         self.stem = nn.Sequential(
@@ -88,17 +35,22 @@ class Encoder(nn.Module):
         )
         blocks: list[nn.Module] = []
         for level in levels:
+            wider = config.width(level)
             if level > levels[0]:
-                blocks.append(Downsample(width, config.width(level)))
-                width = config.width(level)
-            blocks += [ResBlock(width, width) for _ in range(config.num_res_blocks)]
-        self.blocks = nn.Sequential(*blocks, *middle(width, config.mid_attention))
+                blocks.append(downsample(config, width, wider))
+                width = blocks[-1].conv.out_channels
+            for _ in range(config.num_res_blocks):
+                blocks.append(resblock(config, width, wider))
+                width = wider
+        self.blocks = nn.Sequential(*blocks, *middle(config, width))
         self.out = nn.Sequential(
-            group_norm(width), nn.SiLU(), conv3x3(width, 2 * config.latent_channels)
+            group_norm(width, config.norm_num_groups), nn.SiLU(), conv3x3(width, 2 * C)
         )
+        self.quant_conv = nn.Conv2d(2 * C, 2 * C, 1) if config.quant_conv else None
 
     def forward(self, x: Tensor) -> Tensor:
-        return self.out(self.blocks(self.stem(x)))
+        moments = self.out(self.blocks(self.stem(x)))
+        return moments if self.quant_conv is None else self.quant_conv(moments)
 
 
 class Decoder(nn.Module):
@@ -106,18 +58,24 @@ class Decoder(nn.Module):
 
     def __init__(self, config: VAEConfig):
         super().__init__()
-        patch = config.decoder_patch
+        patch, C = config.decoder_patch, config.latent_channels
         levels = config.levels(patch)[::-1]
         width = config.width(levels[0])
-        self.stem = conv3x3(config.latent_channels, width)
-        blocks: list[nn.Module] = [*middle(width, config.mid_attention)]
+        self.post_quant_conv = nn.Conv2d(C, C, 1) if config.post_quant_conv else None
+        self.stem = conv3x3(C, width)
+        blocks = middle(config, width)
         for level in levels:
+            narrower = config.width(level)
             if level < levels[0]:
-                blocks.append(Upsample(width, config.width(level)))
-                width = config.width(level)
-            blocks += [ResBlock(width, width) for _ in range(config.num_res_blocks)]
+                blocks.append(upsample(config, width, narrower))
+                width = blocks[-1].conv.out_channels
+            for _ in range(config.num_res_blocks + (config.layout != "compact")):
+                blocks.append(resblock(config, width, narrower))
+                width = narrower
         self.blocks = nn.Sequential(*blocks)
-        self.out = nn.Sequential(group_norm(width), nn.SiLU(), *head(width, config))
+        self.out = nn.Sequential(
+            group_norm(width, config.norm_num_groups), nn.SiLU(), *head(width, config)
+        )
 
     @property
     def last_layer(self) -> Tensor:
@@ -125,6 +83,8 @@ class Decoder(nn.Module):
         return [m for m in self.out if isinstance(m, nn.Conv2d)][-1].weight
 
     def forward(self, z: Tensor) -> Tensor:
+        if self.post_quant_conv is not None:
+            z = self.post_quant_conv(z)
         return self.out(self.blocks(self.stem(z)))
 
 
@@ -158,9 +118,33 @@ def equal_subpixels(conv: nn.Conv2d, patch: int) -> nn.Conv2d:
     return conv
 
 
-def middle(width: int, attention: bool) -> list[nn.Module]:
+def middle(config: VAEConfig, width: int) -> list[nn.Module]:
     """The blocks at the latent's resolution, between encoder and decoder."""
-    return [*([Attention(width)] if attention else []), ResBlock(width, width)]
+    if config.layout == "compact":
+        attention = [Attention(width)] if config.mid_attention else []
+        return [*attention, resblock(config, width, width)]
+    attention = [Attention(width, width, config.norm_num_groups)]
+    return [
+        resblock(config, width, width),
+        *(attention if config.mid_attention else []),
+        resblock(config, width, width),
+    ]
+
+
+def resblock(config: VAEConfig, in_channels: int, out_channels: int) -> ResBlock:
+    return ResBlock(in_channels, out_channels, groups=config.norm_num_groups)
+
+
+def downsample(config: VAEConfig, width: int, wider: int) -> Downsample:
+    if config.layout == "compact":
+        return Downsample(width, wider)
+    return Downsample(width, width, one_sided=True)
+
+
+def upsample(config: VAEConfig, width: int, narrower: int) -> Upsample:
+    if config.layout == "compact":
+        return Upsample(width, narrower)
+    return Upsample(width, width, copy_first=True)
 
 
 class AutoencoderKL(nn.Module):

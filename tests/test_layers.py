@@ -56,6 +56,22 @@ def test_resolution_halves_and_doubles():
     assert Upsample(8, 4)(x).shape == (1, 4, 12, 20)
 
 
+def test_one_sided_padding_sees_one_pixel_more_below_and_at_the_right():
+    down = Downsample(1, 1, one_sided=True)
+    nn.init.ones_(down.conv.weight)
+    x = torch.zeros(1, 1, 4, 4)
+    x[..., 2, 2] = 1  # in the window of each output: rows and columns 0-2 and 2-4
+    assert_close(down(x) - down.conv.bias.view(1, 1, 1, 1), torch.ones(1, 1, 2, 2))
+
+
+def test_copying_first_convolves_at_the_fine_resolution():
+    up, x = Upsample(1, 1, copy_first=True), torch.randn(1, 1, 3, 3)
+    nn.init.constant_(up.conv.weight, 1 / 9)
+    smooth = up(x) - up.conv.bias.view(1, 1, 1, 1)
+    fine = x.repeat_interleave(2, 2).repeat_interleave(2, 3)
+    assert_close(smooth[0, 0, 2, 2], fine[0, 0, 1:4, 1:4].mean())
+
+
 def test_time_embedding_tells_all_times_apart():
     torch.manual_seed(0)
     emb = TimeEmbedding(32)(torch.arange(1000))

@@ -39,8 +39,18 @@ def test_no_convolution_of_the_default_runs_at_full_resolution():
     assert sizes and max(sizes) == 32
 
 
-def test_every_parameter_gets_a_gradient():
-    vae = AutoencoderKL(VAEConfig(**SMALL))
+def test_stable_diffusions_layout_goes_with_patches_too():
+    config = VAEConfig(channels=(32, 64), layout="stable-diffusion", mid_attention=True)
+    x_hat, posterior = AutoencoderKL(config)(torch.randn(1, 3, 32, 16))
+    assert x_hat.shape == (1, 3, 32, 16) and posterior.mu.shape == (1, 4, 4, 2)
+
+
+@pytest.mark.parametrize(
+    "shape",
+    [{}, {"layout": "stable-diffusion", "quant_conv": True, "post_quant_conv": True}],
+)
+def test_every_parameter_gets_a_gradient(shape):
+    vae = AutoencoderKL(VAEConfig(**SMALL, **shape))
     for parameter in vae.parameters():  # leave the zero-initialised start
         torch.nn.init.normal_(parameter, std=0.1)
     x_hat, posterior = vae(torch.randn(2, 3, 32, 32))
@@ -81,7 +91,15 @@ def test_latents_that_do_not_fit_are_refused():
 
 
 @pytest.mark.parametrize(
-    "wrong", [{"downsampling": 6}, {"encoder_patch": 3}, {"downsampling": 2}]
+    "wrong",
+    [
+        {"downsampling": 6},
+        {"encoder_patch": 3},
+        {"downsampling": 2},
+        {"layout": "other"},
+        {"norm_num_groups": 3},
+        {"norm_num_groups": 0},
+    ],
 )
 def test_an_impossible_shape_is_refused(wrong):
     with pytest.raises(ValueError, match="give"):

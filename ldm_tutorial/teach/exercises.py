@@ -377,7 +377,7 @@ def progress(chapter: int | None = None, save: str | Path | None = None) -> Prog
     """The scoreboard, of one chapter or of all.
 
     Args:
-        chapter: 1 to 4; None for all.
+        chapter: 1 to 5; None for all.
         save: a JSON file to write it to, e.g. "marks.json", as ``Progress.to_dict``.
 
     Raises:

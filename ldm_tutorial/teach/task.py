@@ -40,7 +40,7 @@ class Exercise:
 
     Attributes:
         name: what ``check`` and ``hint`` call it.
-        chapter: 1 to 4.
+        chapter: 1 to 5.
         minutes: how long it takes.
         title: a few words for the scoreboard.
         prompt: the task, in Markdown.

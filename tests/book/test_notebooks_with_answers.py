@@ -11,14 +11,14 @@ from nbclient import NotebookClient
 
 from ldm_tutorial.teach.exercises import EXERCISES, NotRightYet
 
-CHAPTERS = [int(name[:2]) for name in maker.sources()]
+CHAPTERS = [int(name[:2]) for name in maker.chapters()]
 FROM = "from ldm_tutorial.teach.exercises import EXERCISES"
 
 
 def notebook(chapter):
     """A chapter as its source stands, not executed."""
-    (source,) = (p for n, p in maker.sources().items() if int(n[:2]) == chapter)
-    return maker.generate(source)
+    (name,) = (name for name in maker.chapters() if int(name[:2]) == chapter)
+    return maker.generate(maker.sources()[name])
 
 
 def code_cells(book):
@@ -92,7 +92,7 @@ def test_a_chapter_has_its_exercises_each_once_and_blank(chapter):
     """The cells ask for what `check` will judge, and none of them gives it away."""
     found = exercises(notebook(chapter))
     names = [name for name, _ in found]
-    assert len(names) == len(set(names)) >= 4
+    assert len(names) == len(set(names)) >= 2
     assert {EXERCISES[name].chapter for name in names} == {chapter}
     for name, cell in found:
         _, function = exercise_in(cell)

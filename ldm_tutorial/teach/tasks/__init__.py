@@ -37,11 +37,9 @@ CHAPTERS: dict[int, tuple[Exercise, ...]] = {
     2: (KL, KL_WEIGHT, BITS, ACTIVE, FREE_BITS, SCALING, NORMALISE, SLERP),
     3: (
         ADD_NOISE,
-        V_TARGET,
         X0,
         TIME_EMBEDDING,
         CACHED,
-        MIN_SNR,
         EMA,
         POSTERIOR,
         DDPM_STEP,
@@ -50,7 +48,8 @@ CHAPTERS: dict[int, tuple[Exercise, ...]] = {
         CLASS_DROPOUT,
         GUIDANCE,
     ),
-    4: (CONV_FLOPS, ATTENTION_FLOPS, ACTIVATIONS, BREAK_EVEN, SPEEDUP, AMDAHL),
+    4: (V_TARGET, MIN_SNR),
+    5: (CONV_FLOPS, ATTENTION_FLOPS, ACTIVATIONS, BREAK_EVEN, SPEEDUP, AMDAHL),
 }
 
 EXERCISES: dict[str, Exercise] = {

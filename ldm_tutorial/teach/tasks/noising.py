@@ -158,7 +158,7 @@ def cos_sin(a: Tensor) -> tuple[Tensor, Tensor]:
 
 V_TARGET = Exercise(
     name="v_target",
-    chapter=3,
+    chapter=4,
     minutes=3,
     title="the velocity",
     prompt=(

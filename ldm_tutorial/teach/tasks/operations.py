@@ -15,7 +15,7 @@ def conv_flops(in_channels: int, out_channels: int, side: int, kernel: int) -> i
 
 CONV_FLOPS = Exercise(
     name="conv_flops",
-    chapter=4,
+    chapter=5,
     minutes=4,
     title="the operations of a convolution",
     prompt=(
@@ -98,7 +98,7 @@ def attention_flops(channels: int, positions: int) -> int:
 
 ATTENTION_FLOPS = Exercise(
     name="attention_flops",
-    chapter=4,
+    chapter=5,
     minutes=6,
     title="the operations of attention",
     prompt=(
@@ -172,7 +172,7 @@ def activation_bytes(
 
 ACTIVATIONS = Exercise(
     name="activations",
-    chapter=4,
+    chapter=5,
     minutes=3,
     title="what training keeps in memory",
     prompt=(

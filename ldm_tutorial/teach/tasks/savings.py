@@ -12,7 +12,7 @@ def break_even(
 
 BREAK_EVEN = Exercise(
     name="break_even",
-    chapter=4,
+    chapter=5,
     minutes=8,
     title="when the autoencoder has paid for itself",
     prompt=(
@@ -86,7 +86,7 @@ def sampling_speedup(steps: int, pixel: float, latent: float, decode: float) -> 
 
 SPEEDUP = Exercise(
     name="speedup",
-    chapter=4,
+    chapter=5,
     minutes=5,
     title="the speed-up of sampling, decoder included",
     prompt=(
@@ -147,7 +147,7 @@ def amdahl(decode_share: float, factor: float) -> float:
 
 AMDAHL = Exercise(
     name="amdahl",
-    chapter=4,
+    chapter=5,
     minutes=6,
     title="what a faster sampler is worth",
     prompt=(

@@ -146,7 +146,7 @@ def ratios() -> Tensor:
 
 MIN_SNR = Exercise(
     name="min_snr",
-    chapter=3,
+    chapter=4,
     minutes=6,
     title="min-SNR weights",
     prompt=(
