@@ -33,7 +33,6 @@ DDPM_ARMS: dict[str, dict[str, Any]] = {
     "eps-cosine": {"schedule": ScheduleConfig("cosine")},
     "eps-min-snr": {"min_snr_gamma": 5.0},
     "eps-logit-normal": {"logit_normal": (-0.4, 1.0)},
-    "eps-logit-normal-matched": {"logit_normal": MATCHED},
     "v": {"prediction_type": "v"},
     "v-zero-snr": {"prediction_type": "v", "schedule": MENDED},
     "v-min-snr": {"prediction_type": "v", "min_snr_gamma": 5.0},

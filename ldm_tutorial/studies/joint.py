@@ -34,7 +34,7 @@ from ldm_tutorial.studies.study import (
 from ldm_tutorial.training.config import Log
 from ldm_tutorial.training.recipes import Autoencoder
 
-HEADLINE = ("frozen", "joint")  # get several seeds
+HEADLINE = ()  # get several seeds
 
 
 def joint_arms(scale: Scale) -> dict[str, Arm]:

@@ -88,6 +88,11 @@ def shape(value):
 
 
 ARMS = {
+    "loss_ablation": "l1",
+    "scaling_study": "scalar",
+    "time_to_quality": "f8-seed0",
+    "speed": "adamw",
+    "star_probe": "vae-f8-seed0",
     "kl_study": "kl-0.01",
     "compression_study": "f16-c4-seed0",
     "ddpm_ablation": "v-min-snr",
