@@ -118,6 +118,29 @@ def equal_subpixels(conv: nn.Conv2d, patch: int) -> nn.Conv2d:
     return conv
 
 
+@torch.no_grad()
+def add_head(decoder: Decoder, plain: Decoder) -> None:
+    """Give ``decoder``, which has a head, the weights of one that ends in the pixel
+    shuffle, so that it paints the same images and can learn from there.
+
+    The image goes through the head twice, as a and as -a, for silu(a) - silu(-a) = a.
+    The head's other channels start as they are, and unheard.
+    """
+    weights = {k: v for k, v in plain.state_dict().items() if not k.startswith("out.2")}
+    decoder.load_state_dict(weights, strict=False)
+    old = next(m for m in plain.out if isinstance(m, nn.Conv2d))
+    shuffled, inner, last = (m for m in decoder.out if isinstance(m, nn.Conv2d))
+    for new, kept in ((shuffled.weight, old.weight), (shuffled.bias, old.bias)):
+        new[: 2 * len(kept)] = torch.cat([kept, -kept])
+    one = torch.eye(len(last.bias), device=last.weight.device)
+    twice = torch.cat([one, -one], 1)  # a from (silu(a), silu(-a))
+    for layer, through in ((inner, torch.cat([twice, -twice])), (last, twice)):
+        rows, columns = through.shape
+        layer.weight[:rows] = 0
+        layer.weight[:rows, :columns, 1, 1] = through
+        layer.bias[:rows] = 0
+
+
 def middle(config: VAEConfig, width: int) -> list[nn.Module]:
     """The blocks at the latent's resolution, between encoder and decoder."""
     if config.layout == "compact":

@@ -55,9 +55,10 @@ class VAEConfig:
                 f"patches of {self.encoder_patch} and {self.decoder_patch} shrink the "
                 f"image more than downsampling={self.downsampling}; give smaller ones"
             )
-        if self.head_channels < 0:
+        if self.head_channels and self.head_channels < 2 * self.in_channels:
             raise ValueError(
-                f"head_channels={self.head_channels}; give 0 for none, or some 16"
+                f"head_channels={self.head_channels}; give 0 for none, or "
+                f"{2 * self.in_channels} or more"
             )
         if self.layout not in ("compact", "stable-diffusion"):
             raise ValueError(

@@ -3,7 +3,7 @@ import torch
 from torch.testing import assert_close
 
 from ldm_tutorial.layers import conv3x3
-from ldm_tutorial.vae import AutoencoderKL, VAEConfig, equal_subpixels
+from ldm_tutorial.vae import AutoencoderKL, VAEConfig, add_head, equal_subpixels
 
 SMALL = dict(channels=(8, 8, 16, 16, 16))
 
@@ -151,7 +151,32 @@ def test_without_a_head_the_shipped_shape_stays():
     assert names == {"0.weight", "0.bias", "2.weight", "2.bias"}
 
 
-def test_less_than_no_head_is_refused():
-    with pytest.raises(ValueError, match="head_channels=-1; give 0 for none") as caught:
-        VAEConfig(head_channels=-1)
+@pytest.mark.parametrize("patch", [1, 2, 4])
+def test_a_decoder_with_a_new_head_paints_the_same(patch):
+    """And every weight of the head can learn from there, by and by."""
+    torch.manual_seed(0)
+    plain = AutoencoderKL(VAEConfig(decoder_patch=patch, **SMALL)).decoder
+    headed = AutoencoderKL(
+        VAEConfig(decoder_patch=patch, head_channels=8, **SMALL)
+    ).decoder
+    for parameter in plain.parameters():
+        torch.nn.init.normal_(parameter, std=0.2)
+    add_head(headed, plain)
+    z = torch.randn(2, 4, 4, 4)
+    x = plain(z).detach()
+    assert_close(headed(z), x, atol=1e-5, rtol=1e-5)
+    assert x.std() > 0.05
+    optimizer = torch.optim.Adam(headed.parameters(), 1e-3)
+    for _ in range(2):  # what is unheard at first is heard after a step
+        optimizer.zero_grad()
+        (headed(z) - 0.5 * x).square().mean().backward()
+        optimizer.step()
+    assert all(bool(p.grad.any()) for p in headed.out.parameters())
+
+
+@pytest.mark.parametrize("channels", [-1, 5])
+def test_too_small_a_head_is_refused(channels):
+    message = f"head_channels={channels}; give 0 for none, or 6 or more"
+    with pytest.raises(ValueError, match=message) as caught:
+        VAEConfig(head_channels=channels)
     assert "\n" not in str(caught.value)

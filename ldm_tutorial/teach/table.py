@@ -24,6 +24,7 @@ width:auto}
 border-bottom:1px solid rgba(128,128,128,.35);background:none;color:inherit}
 .ldm-table th{font-weight:600;vertical-align:bottom}
 .ldm-table th[scope=row],.ldm-table .text{text-align:left;font-weight:400}
+.ldm-table thead th:first-child{text-align:left}
 .ldm-table tr.floor>*{font-style:italic;border-top:1px solid rgba(128,128,128,.6)}
 .ldm-table small{font-size:.8em}
 .ldm-table .hidden{position:absolute;width:1px;height:1px;overflow:hidden;

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable
 from copy import deepcopy
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -30,7 +30,7 @@ from ldm_tutorial.training.recipes import (
 )
 from ldm_tutorial.training.tasks import CachedLatentTraining, JointTraining, VAETraining
 from ldm_tutorial.unet import inherit
-from ldm_tutorial.vae import AutoencoderKL
+from ldm_tutorial.vae import AutoencoderKL, add_head
 
 OnLog = Callable[[Log], Any]
 OnStart = Callable[[int], Any]
@@ -65,7 +65,7 @@ def train_vae(
 
 def start_from(recipe: VAERecipe, vae: AutoencoderKL) -> LatentCodec | None:
     """Give ``vae`` the weights of ``recipe.init``, if any, and freeze its encoder if
-    the recipe says so. A head of the decoder that is shaped otherwise starts anew.
+    the recipe says so. The decoder may get a head that the one of ``init`` lacks.
 
     Raises:
         ValueError: if ``init`` is missing, damaged, or of another shape.
@@ -84,17 +84,21 @@ def start_from(recipe: VAERecipe, vae: AutoencoderKL) -> LatentCodec | None:
             f"the model in {find_model(recipe.init)} is damaged: its config.json and "
             "model.safetensors do not fit; save or copy it again"
         ) from None
-    for name, found in asdict(codec.vae.config).items():
-        if name != "head_channels" and found != getattr(recipe.vae, name):
+    has = codec.vae.config
+    grows = not has.head_channels and recipe.vae.head_channels
+    asked = replace(recipe.vae, head_channels=0) if grows else recipe.vae
+    for name, found in asdict(has).items():
+        if found != getattr(asked, name):
             raise ValueError(
                 f"init={recipe.init} has vae.{name}={found}, and vae.{name}="
                 f"{getattr(recipe.vae, name)} was asked for; give {found}, or another "
                 "autoencoder"
             )
-    weights, same = codec.vae.state_dict(), codec.vae.config == recipe.vae
-    if not same:  # in the head
-        weights = {k: v for k, v in weights.items() if "decoder.out." not in k}
-    vae.load_state_dict(weights, strict=same)
+    if grows:
+        vae.encoder.load_state_dict(codec.vae.encoder.state_dict())
+        add_head(vae.decoder, codec.vae.decoder)
+    else:
+        vae.load_state_dict(codec.vae.state_dict())
     if recipe.freeze_encoder:
         vae.encoder.requires_grad_(False)
     return codec

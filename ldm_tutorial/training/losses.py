@@ -2,12 +2,13 @@
 
 L = reconstruction + perceptual_weight P + kl_weight KL + adversarial_weight lambda G,
 as in Esser et al. 2021 (VQGAN, arXiv:2012.09841) and Rombach et al. 2022
-(arXiv:2112.10752, sec. 3.1); and contrast_weight C, for details that a mean forgets.
-The networks that P and G need are in ``perceptual.py`` and ``discriminator.py``.
+(arXiv:2112.10752, sec. 3.1); and for details that a mean forgets contrast_weight C and
+band_weight B, which is in ``bands.py``. The networks that P and G need are in
+``perceptual.py`` and ``discriminator.py``.
 """
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Literal, get_args
 
 import torch
@@ -15,6 +16,8 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from ldm_tutorial.gaussian import DiagonalGaussian
+from ldm_tutorial.training.bands import band_distance
+from ldm_tutorial.training.discriminator import DiscriminatorConfig
 
 Reconstruction = Literal["l1", "l2"]
 Perceptual = Literal["none", "scenenet", "lpips-squeeze", "lpips-alex", "lpips-vgg"]
@@ -34,10 +37,16 @@ class VAELossConfig:
         perceptual_weight: weight of that distance.
         contrast_weight: extra weight of what stands out from its surroundings, as
             ``local_contrast`` measures it; 0 for none.
+        band_weight: weight of the difference in strength of fine detail, as
+            ``band_distance`` measures it; 0 for none.
         adversarial_weight: weight of the patch discriminator, 0 for none; the adaptive
             weight of VQGAN multiplies it.
         adversarial_start: training steps before the autoencoder listens to the
             discriminator, which learns from the first step.
+        r1_weight: weight of the discriminator's penalty for steepness (``r1_penalty``),
+            half of which is added to its loss; 0 for none.
+        r1_every: the penalty is taken at every so-many-th step, times that number.
+        discriminator: its shape; its channels of the image follow the autoencoder's.
     """
 
     reconstruction: Reconstruction = "l1"
@@ -45,8 +54,12 @@ class VAELossConfig:
     perceptual: Perceptual = "none"
     perceptual_weight: float = 1.0
     contrast_weight: float = 0.0
+    band_weight: float = 0.0
     adversarial_weight: float = 0.0
     adversarial_start: int = 0
+    r1_weight: float = 0.0
+    r1_every: int = 16
+    discriminator: DiscriminatorConfig = field(default_factory=DiscriminatorConfig)
 
     def __post_init__(self):
         for name, kind in (
@@ -63,12 +76,16 @@ class VAELossConfig:
             "kl_weight",
             "perceptual_weight",
             "contrast_weight",
+            "band_weight",
             "adversarial_weight",
             "adversarial_start",
+            "r1_weight",
         ):
             value = getattr(self, name)
             if not 0 <= value < float("inf"):
                 raise ValueError(f"{name}={value}; give 0 or more")
+        if self.r1_every < 1:
+            raise ValueError(f"r1_every={self.r1_every}; give 1 or more")
 
 
 def reconstruction_loss(
@@ -185,11 +202,12 @@ def vae_loss(
     config: VAELossConfig,
     perceptual: Callable[[Tensor, Tensor], Tensor] | None = None,
 ) -> tuple[Tensor, dict[str, Tensor]]:
-    """Reconstruction + kl_weight * KL + contrast_weight * C + perceptual_weight * P.
+    """Reconstruction + kl_weight * KL + contrast_weight * C + band_weight * B +
+    perceptual_weight * P.
 
-    C is the reconstruction error where something stands out. The parts come back too,
-    detached, for the log. The adversarial term, which has two players, is in
-    ``VAETraining``.
+    C is the reconstruction error where something stands out, B ``band_distance``. The
+    parts come back too, detached, for the log. The adversarial term, which has two
+    players, is in ``VAETraining``.
 
     Args:
         perceptual: ``perceptual(x_hat, x)`` -> (B,), as ``load_perceptual`` gives it;
@@ -207,6 +225,9 @@ def vae_loss(
         kind, weight = config.reconstruction, local_contrast(x)
         parts["contrast"] = reconstruction_loss(x_hat, x, kind, weight)
         total = total + config.contrast_weight * parts["contrast"]
+    if config.band_weight:
+        parts["bands"] = band_distance(x_hat, x).mean()
+        total = total + config.band_weight * parts["bands"]
     if config.perceptual != "none":
         if perceptual is None:
             raise ValueError(

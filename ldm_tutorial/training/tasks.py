@@ -1,6 +1,9 @@
 """What the loop trains: modules whose ``forward(*batch, generator=...)`` returns a
 loss and a dictionary of numbers to log."""
 
+from dataclasses import replace
+from typing import Any
+
 import torch
 from torch import Tensor, nn
 from torch.func import functional_call
@@ -10,7 +13,8 @@ from ldm_tutorial.gaussian import DiagonalGaussian
 from ldm_tutorial.metrics import psnr
 from ldm_tutorial.noise import normal_like
 from ldm_tutorial.pipeline import LatentDiffusion
-from ldm_tutorial.training.discriminator import DiscriminatorConfig, PatchDiscriminator
+from ldm_tutorial.training.bands import band_distance
+from ldm_tutorial.training.discriminator import PatchDiscriminator, r1_penalty
 from ldm_tutorial.training.losses import (
     VAELossConfig,
     adaptive_weight,
@@ -22,6 +26,7 @@ from ldm_tutorial.training.perceptual import Alignment, FeatureDistance, load_pe
 from ldm_tutorial.vae import AutoencoderKL
 
 ALIGNMENT_WEIGHT = 0.5  # of REPA
+STANDING = ("d_loss", "d_real", "d_fake", "r1")  # how a game of two players stands
 
 
 class VAETraining(nn.Module):
@@ -30,6 +35,11 @@ class VAETraining(nn.Module):
 
     One loss serves both players: in the autoencoder's term the discriminator's weights
     are constants, and in the discriminator's term the reconstruction is.
+
+    The log shows how the game stands, each as a running mean over some twenty steps:
+    d_loss, which is near 1 while the discriminator has to guess; d_real and d_fake, the
+    mean logits, which stay close together in a game that both can win; and r1, if there
+    is that penalty, over the steps that take it.
 
     Args:
         download: fetch the network of the perceptual loss if it is not on disk.
@@ -40,9 +50,12 @@ class VAETraining(nn.Module):
         self.vae, self.loss = vae, loss
         self.discriminator = None
         if loss.adversarial_weight:
-            shape = DiscriminatorConfig(vae.config.in_channels)
+            shape = replace(loss.discriminator, in_channels=vae.config.in_channels)
             self.discriminator = PatchDiscriminator(shape)
             self.register_buffer("step", torch.zeros((), dtype=torch.int64))
+            self.register_buffer("standing", torch.zeros(4))
+        self.steps_done = 0  # ``step`` as a number, without asking the device for it
+        self.register_load_state_dict_post_hook(count_again)
         self.frozen = frozen_perceptual(loss, download)
 
     def check(self, x: Tensor) -> None:
@@ -50,6 +63,8 @@ class VAETraining(nn.Module):
         judges = [*self.frozen, *([self.discriminator] if self.discriminator else [])]
         for judge in judges:
             judge.check(x)
+        if self.loss.band_weight:
+            band_distance(x, x)
 
     def forward(self, x: Tensor, y: Tensor, generator: torch.Generator):
         x_hat, posterior = self.vae(x, generator)
@@ -57,34 +72,52 @@ class VAETraining(nn.Module):
         loss, parts = vae_loss(x_hat, x, posterior, self.loss, perceptual)
         if self.discriminator is None or not self.training:
             return loss, parts
-        begun = int(self.step) >= self.loss.adversarial_start
+        more, more_parts = self.adversarial(loss, x_hat, x, generator)
+        self.steps_done += 1
         self.step += 1
-        more, more_parts = self.adversarial(loss, x_hat, x, begun)
         return loss + more, parts | more_parts
 
     def adversarial(
-        self, nll: Tensor, x_hat: Tensor, x: Tensor, begun: bool
+        self, nll: Tensor, x_hat: Tensor, x: Tensor, generator: torch.Generator
     ) -> tuple[Tensor, dict[str, Tensor]]:
         """The terms of both players, and what they are made of. The discriminator
         learns from the first step; until the start the autoencoder does not listen.
 
         ``nll`` may hold the KL: it does not depend on the decoder's last layer.
         """
+        config, step = self.loss, self.steps_done
         real, fake = self.discriminator(torch.cat([x, x_hat.detach()])).chunk(2)
         total = hinge_d_loss(real, fake)
-        parts = {
-            "d_loss": total.detach(),
-            "d_real": real.detach().mean(),
-            "d_fake": fake.detach().mean(),
-        }
-        if begun:
+        now = {"d_loss": total, "d_real": real.mean(), "d_fake": fake.mean()}
+        if config.r1_weight and step % config.r1_every == 0:
+            now["r1"] = r1_penalty(self.discriminator, x, generator)
+            total = total + config.r1_every * config.r1_weight / 2 * now["r1"]
+        parts = self.running(now)
+        if step >= config.adversarial_start:
             constant = {k: p.detach() for k, p in self.discriminator.named_parameters()}
             logits = functional_call(self.discriminator, constant, (x_hat,))
             g_loss = hinge_g_loss(logits)
             weight = adaptive_weight(nll, g_loss, self.vae.decoder.last_layer)
-            total = total + self.loss.adversarial_weight * weight * g_loss
+            total = total + config.adversarial_weight * weight * g_loss
             parts |= {"g_loss": g_loss.detach(), "adaptive_weight": weight}
         return total, parts
+
+    @torch.no_grad()
+    def running(self, now: dict[str, Tensor]) -> dict[str, Tensor]:
+        """Running means of how the game stands; what is not measured now stays."""
+        for i, name in enumerate(STANDING):
+            if name in now:
+                every = self.loss.r1_every if name == "r1" else 1
+                seen = self.steps_done // every
+                self.standing[i].lerp_(now[name].float(), max(0.05, 1 / (1 + seen)))
+        shown = STANDING if self.loss.r1_weight else STANDING[:3]
+        return dict(zip(shown, self.standing.clone(), strict=False))
+
+
+def count_again(training: VAETraining, _: Any) -> None:
+    """After a state was loaded: how many steps it had seen."""
+    if training.discriminator is not None:
+        training.steps_done = int(training.step)
 
 
 class CachedLatentTraining(nn.Module):

@@ -14,6 +14,7 @@ from ldm_tutorial.cli.main import main
 from ldm_tutorial.landscapes.scenenet import SceneNet, SceneNetConfig
 from ldm_tutorial.training import fit, perceptual
 from ldm_tutorial.training.config import TrainConfig
+from ldm_tutorial.training.discriminator import DiscriminatorConfig, r1_penalty
 from ldm_tutorial.training.losses import (
     VAELossConfig,
     adaptive_weight,
@@ -118,6 +119,50 @@ def test_each_player_gets_the_gradient_of_its_own_loss():
     assert float(weight) > 0 and all(bool(v.any()) for v in found.values())
 
 
+def test_r1_is_paid_by_the_critic_every_so_many_steps():
+    """Half the weight, times the steps in between; the autoencoder does not notice."""
+    lazy = replace(LOSS, r1_weight=3.0, r1_every=2)
+    plain, module = training(), training(lazy)
+    for s in range(4):
+        (expected, _), _ = step(plain)
+        (loss, parts), x = step(module)
+        found, without = gradients(module, loss), gradients(plain, expected)
+        paid = s % 2 == 0
+        penalty = torch.zeros(())
+        if paid:
+            g = torch.Generator().manual_seed(1)
+            torch.rand(x.shape, generator=g)
+            module.vae(x, g)
+            penalty = 2 * 3.0 / 2 * r1_penalty(module.discriminator, x, g)
+            assert penalty > 0
+        assert_close(loss - expected, penalty)
+        for name, gradient in found.items():
+            if name.startswith("vae.") or not paid:
+                assert_close(gradient, without[name])
+            elif name.endswith("weight"):  # a last bias makes nothing steeper
+                assert not torch.allclose(gradient, without[name], rtol=1e-3), name
+        assert parts["r1"] > 0  # shown also by steps that do not pay
+
+
+def test_the_log_shows_running_means():
+    """The plain mean at first, then twenty steps fade."""
+    module, d_fake = training(replace(LOSS, r1_weight=1.0, r1_every=2)), []
+    g = torch.Generator().manual_seed(5)
+    for s in range(30):
+        with torch.no_grad():
+            module.discriminator.out.bias.fill_(0.3 * s)
+        x = torch.rand(4, 3, 16, 16, generator=g) * 2 - 1
+        noisy = torch.Generator().manual_seed(s)
+        x_hat, _ = module.vae(x, torch.Generator().manual_seed(s))
+        d_fake.append(module.discriminator(x_hat).mean().item())
+        _, parts = module(x, torch.zeros(4), noisy)
+        expected = 0.0
+        for n, value in enumerate(d_fake):
+            expected += max(0.05, 1 / (1 + n)) * (value - expected)
+        assert float(parts["d_fake"]) == pytest.approx(expected, abs=1e-4), s
+    assert d_fake[-1] > expected + 1
+
+
 def test_a_step_down_the_loss_helps_both_players():
     module = training(replace(LOSS, adversarial_start=0))
     (loss, before), _ = step(module)
@@ -195,32 +240,36 @@ class Stop(Exception):
     pass
 
 
-@pytest.fixture
-def whole():
-    return fit.train_vae(RECIPE)
+GAMES = {
+    "plain": LOSS,
+    "r1": replace(LOSS, r1_weight=1.0, r1_every=2),
+    "spectral": replace(LOSS, discriminator=DiscriminatorConfig(norm="spectral")),
+}
 
 
-@pytest.mark.parametrize("last", [4, 5])
-def test_an_interrupted_run_ends_as_if_nothing_had_happened(whole, tmp_path, last):
-    """Also when the checkpoint, at step 3, is one with two players."""
+@pytest.mark.parametrize("game", GAMES)
+def test_an_interrupted_run_ends_as_if_nothing_had_happened(game, tmp_path):
+    """Also when the checkpoint, at step 3, is one with two players: which steps pay
+    the penalty, the running means and the power iterations go on too."""
+    recipe, last = replace(RECIPE, loss=GAMES[game]), 4
+    whole = fit.train_vae(recipe)
 
     def on_log(line):
         if line["step"] == last:
             raise Stop
 
     with pytest.raises(Stop):
-        fit.train_vae(RECIPE, tmp_path, on_log)
+        fit.train_vae(recipe, tmp_path, on_log)
     started = []
-    codec, log = fit.train_vae(RECIPE, tmp_path, on_start=started.append)
+    codec, log = fit.train_vae(recipe, tmp_path, on_start=started.append)
     assert started == [3]
     assert without_seconds(log) == without_seconds(whole[1])
     assert equal(codec, whole[0])
     playing = ["g_loss" in line for line in log]
     assert playing == [False] * 2 + [True] * 4
-    assert set(torch.load(tmp_path / "checkpoint.pt", weights_only=True)["module"]) > {
-        "step",
-        "discriminator.out.weight",
-    }
+    saved = torch.load(tmp_path / "checkpoint.pt", weights_only=True)["module"]
+    assert set(saved) > {"step", "standing"} and int(saved["step"]) == 6
+    assert any(name.startswith("discriminator.out.") for name in saved)
 
 
 def test_the_saved_folder_is_a_codec_and_nothing_else(tmp_path):
@@ -277,18 +326,15 @@ def test_a_frozen_encoder_keeps_the_latents(trained):
     assert log[-1].keys() >= ADVERSARIAL
 
 
-def test_another_head_starts_anew_on_the_rest_of_the_decoder(trained):
+def test_a_run_may_give_the_decoder_a_head(trained):
     codec, folder = trained
     slow = replace(RECIPE.train, learning_rate=1e-12)
     recipe = replace(RECIPE, init=folder, freeze_encoder=True, train=slow)
-    found, log = fit.train_vae(replace(recipe, vae=replace(SHAPE, head_channels=4)))
-    old, new = codec.vae.state_dict(), found.vae.state_dict()
-    kept = [k for k in old if not k.startswith("decoder.out.")]
-    assert_close(
-        {k: new[k] for k in kept}, {k: old[k] for k in kept}, atol=1e-9, rtol=0
-    )
-    assert new["decoder.out.7.weight"].shape == (3, 4, 3, 3)
-    assert torch.equal(found.mean, codec.mean) and log[-1].keys() >= ADVERSARIAL
+    found, log = fit.train_vae(replace(recipe, vae=replace(SHAPE, head_channels=8)))
+    assert equal(found.vae.encoder, codec.vae.encoder)
+    z = torch.randn(2, 4, 4, 4)
+    assert_close(found.decode(z), codec.decode(z), atol=1e-5, rtol=1e-5)
+    assert found.vae.config.head_channels == 8 and log[-1].keys() >= ADVERSARIAL
 
 
 @pytest.mark.parametrize(
@@ -298,8 +344,16 @@ def test_another_head_starts_anew_on_the_rest_of_the_decoder(trained):
             {"vae": replace(SHAPE, latent_channels=8)},
             "init=.* has vae.latent_channels=4, and vae.latent_channels=8 was asked",
         ),
+        (
+            {"vae": replace(SHAPE, latent_channels=8, head_channels=8)},
+            "init=.* has vae.latent_channels=4, and vae.latent_channels=8 was asked",
+        ),
         ({"init": None}, "freeze_encoder=True without init would keep random"),
         ({"init": "/nowhere"}, "no model at '/nowhere'"),
+        (
+            {"size": 16, "loss": VAELossConfig(band_weight=1.0)},
+            "a loss in bands wants .* sides of 17 or more",
+        ),
         ({"size": 8}, "this discriminator wants .* sides of 12 or more"),
     ],
 )

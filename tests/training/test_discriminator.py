@@ -2,9 +2,14 @@
 
 import pytest
 import torch
+from torch import nn
 from torch.testing import assert_close
 
-from ldm_tutorial.training.discriminator import DiscriminatorConfig, PatchDiscriminator
+from ldm_tutorial.training.discriminator import (
+    DiscriminatorConfig,
+    PatchDiscriminator,
+    r1_penalty,
+)
 
 
 def made(**config) -> PatchDiscriminator:
@@ -67,3 +72,98 @@ def test_the_smallest_image_still_gives_a_logit(layers):
 def test_impossible_settings_are_refused(field):
     with pytest.raises(ValueError, match=f"{field}=0; give 1 or more"):
         DiscriminatorConfig(**{field: 0})
+
+
+def test_an_unknown_norm_is_refused():
+    with pytest.raises(ValueError, match="norm='batch' is unknown; choose group, spe"):
+        DiscriminatorConfig(norm="batch")
+
+
+# --- what keeps it from winning -------------------------------------------------------
+
+
+def test_a_spectral_norm_bounds_every_layer():
+    """No layer stretches a difference by more than one: all singular values of its
+    weight, as a matrix of outputs by inputs, are at most 1."""
+    net = made(channels=8, norm="spectral")
+    for layer in (m for m in net.modules() if isinstance(m, nn.Conv2d)):
+        for _ in range(50):  # one power iteration a call
+            layer.weight  # noqa: B018
+        with torch.no_grad():
+            largest = torch.linalg.matrix_norm(layer.weight.flatten(1), 2)
+        assert_close(largest, torch.tensor(1.0), atol=2e-2, rtol=0)
+
+
+@pytest.mark.parametrize("norm", ["spectral", "none"])
+def test_without_group_norm_a_judgement_sees_its_patch_alone(norm):
+    net, x = made(channels=8, norm=norm).eval(), torch.rand(1, 3, 64, 64)
+    assert not any(isinstance(m, nn.GroupNorm) for m in net.modules())
+    with torch.no_grad():
+        before = net(x)
+        x[..., :8, :8] = 0
+        after = net(x)
+    assert torch.equal(before[..., -5:, -5:], after[..., -5:, -5:])
+    assert not torch.allclose(before[..., :2, :2], after[..., :2, :2])
+
+
+class Linear(nn.Module):
+    """A critic that judges patches of 4 x 4 pixels by one filter."""
+
+    def __init__(self, stride):
+        super().__init__()
+        torch.manual_seed(0)
+        self.conv = nn.Conv2d(3, 1, 4, stride=stride)
+
+    def forward(self, x):
+        return self.conv(x)
+
+
+def test_r1_of_a_linear_critic_is_the_square_of_its_filter():
+    """Mescheder et al. 2018, eq. 9: D(x) = <w, x> + b has the gradient w everywhere.
+    Patches that do not overlap: exact with any signs."""
+    critic, x = Linear(stride=4), torch.rand(5, 3, 16, 12)
+    expected = critic.conv.weight.square().sum()
+    for seed in range(3):
+        g = torch.Generator().manual_seed(seed)
+        assert_close(r1_penalty(critic, x, g), expected)
+    assert_close(r1_penalty(critic, x[:1, :, :4, :4]), expected)  # of any size
+
+
+def test_r1_of_overlapping_judgements_is_right_on_average():
+    critic, x = Linear(stride=1), torch.rand(2, 3, 12, 12)
+    g = torch.Generator().manual_seed(0)
+    found = torch.stack([r1_penalty(critic, x, g).detach() for _ in range(300)])
+    error = found.std() / len(found) ** 0.5
+    assert abs(found.mean() - critic.conv.weight.square().sum()) < 4 * error
+    assert found.std() > 0  # the signs matter here
+
+
+def test_r1_teaches_the_critic_and_nobody_else():
+    """Its gradient on a linear critic is 2 w, and none reaches the images."""
+    critic, x = Linear(stride=4), torch.rand(2, 3, 8, 8, requires_grad=True)
+    r1_penalty(critic, x).backward()
+    assert_close(critic.conv.weight.grad, 2 * critic.conv.weight.detach())
+    assert x.grad is None
+
+
+def test_r1_is_taken_in_float32_under_autocast():
+    critic, x = made(channels=8), torch.rand(2, 3, 32, 32)
+    plain = r1_penalty(critic, x, torch.Generator().manual_seed(0))
+    with torch.autocast("cpu", torch.bfloat16):
+        cast = r1_penalty(critic, x, torch.Generator().manual_seed(0))
+    assert torch.equal(plain, cast)
+
+
+@pytest.mark.parametrize("norm", ["group", "spectral", "none"])
+def test_r1_flattens_any_critic(norm):
+    """Steps down the penalty alone make it smaller."""
+    critic, x = made(channels=8, norm=norm), torch.rand(2, 3, 32, 32)
+    optimizer = torch.optim.Adam(critic.parameters(), 1e-3)
+    found = []
+    for _ in range(10):
+        penalty = r1_penalty(critic, x, torch.Generator().manual_seed(0))
+        optimizer.zero_grad()
+        penalty.backward()
+        optimizer.step()
+        found.append(penalty.item())
+    assert found[-1] < 0.8 * found[0]

@@ -7,6 +7,7 @@ from torch import nn
 from torch.testing import assert_close
 
 from ldm_tutorial.gaussian import DiagonalGaussian
+from ldm_tutorial.training.bands import band_distance
 from ldm_tutorial.training.losses import (
     VAELossConfig,
     adaptive_weight,
@@ -56,6 +57,9 @@ def test_an_unknown_reconstruction_is_refused(batch):
         ("perceptual_weight", -1.0, "perceptual_weight=-1.0; give 0 or more"),
         ("adversarial_weight", math.inf, "adversarial_weight=inf; give 0 or more"),
         ("adversarial_start", -1, "adversarial_start=-1; give 0 or more"),
+        ("band_weight", -1.0, "band_weight=-1.0; give 0 or more"),
+        ("r1_weight", math.nan, "r1_weight=nan; give 0 or more"),
+        ("r1_every", 0, "r1_every=0; give 1 or more"),
     ],
 )
 def test_impossible_settings_are_refused(field, value, message):
@@ -275,3 +279,13 @@ def test_a_lost_star_costs_more_with_a_contrast_weight(batch):
     assert costs[1][0] > costs[1][1] + 0.1
     _, parts = vae_loss(spread, x, q, weighed)
     assert_close(parts["contrast"], parts["reconstruction"])  # contrast is 1 on average
+
+
+def test_the_bands_are_added_with_their_weight(batch):
+    _, _, q = batch
+    x, x_hat = torch.rand(2, 2, 3, 24, 24, generator=torch.Generator().manual_seed(0))
+    plain, _ = vae_loss(x_hat, x, q, VAELossConfig())
+    loss, parts = vae_loss(x_hat, x, q, VAELossConfig(band_weight=0.3))
+    assert_close(parts["bands"], band_distance(x_hat, x).mean())
+    assert_close(loss, plain + 0.3 * parts["bands"])
+    assert not parts["bands"].requires_grad and parts["bands"] > 0
