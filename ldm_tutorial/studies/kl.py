@@ -57,8 +57,8 @@ def train_at_weight(scale: Scale, weight: float, folder: Path) -> tuple[Row, Pic
     row |= {"latents": describe_latents(codec, scale.judged), "samples": quality}
     return row, {
         "reconstruction": reconstructed(codec),
-        "prior-samples": prior_samples(codec),
-        "interpolation": interpolation(codec),
+        "dream": prior_samples(codec),
+        "walk": interpolation(codec),
         "sample": sample_pictures(model, scale.steps),
     }
 

@@ -45,9 +45,10 @@ SPACES = {
 
 @pytest.fixture(autouse=True)
 def tiny(monkeypatch):
-    monkeypatch.setattr(speed, "SPACES", SPACES)
-    monkeypatch.setattr(speed, "CHUNK", CHUNK)
-    monkeypatch.setattr(speed, "DATA", DataConfig(size=16))
+    for module in (speed, speed_loops, speed_tasks):
+        monkeypatch.setattr(module, "SPACES", SPACES)
+        monkeypatch.setattr(module, "CHUNK", CHUNK)
+        monkeypatch.setattr(module, "DATA", DataConfig(size=16))
 
 
 @pytest.fixture
@@ -56,7 +57,7 @@ def clock(monkeypatch):
     clock = SimpleNamespace(now=0.0)
     still = SimpleNamespace(perf_counter=lambda: clock.now)
     monkeypatch.setattr(efficiency, "time", still)
-    monkeypatch.setattr(speed, "time", still)
+    monkeypatch.setattr(speed_loops, "time", still)
     return clock
 
 
@@ -159,7 +160,7 @@ def test_all_ways_of_adamw_take_the_same_step():
 def test_groups_are_the_one_difference_of_their_arm(monkeypatch):
     seen = {}
     monkeypatch.setattr(
-        speed_tasks, "steps", lambda what, tasks, scale: seen.update(tasks)
+        speed, "compare_steps", lambda what, tasks, scale: seen.update(tasks)
     )
     speed.wide_groups(replace(TINY, channels=(32, 64, 96, 128)))
     counts = {
@@ -176,7 +177,7 @@ def test_groups_are_the_one_difference_of_their_arm(monkeypatch):
 def test_the_patch_stem_is_the_one_difference_of_its_arm(monkeypatch):
     seen = {}
     monkeypatch.setattr(
-        speed_tasks, "steps", lambda what, tasks, scale: seen.update(tasks)
+        speed, "compare_steps", lambda what, tasks, scale: seen.update(tasks)
     )
     speed.patch_stem_vae(TINY)
     full, stem = (task.module.vae.config for task in seen.values())
@@ -223,7 +224,7 @@ def test_the_first_step_is_told_apart_from_the_gain(monkeypatch, clock):
             made[0].module.model.unet.register_forward_pre_hook(eager)
         return made[-1]
 
-    monkeypatch.setattr(speed_tasks, "latent_task", watched)
+    monkeypatch.setattr(speed, "latent_task", watched)
     row = MEASURES["compile"](replace(TINY, repeats=3))
     assert row["compile_seconds"] == 100.0
     assert row["ways"]["compiled"]["ratio"] == 2.0
@@ -265,7 +266,9 @@ def test_the_overhead_of_the_loop_is_what_it_does_beside_the_steps(clock, monkey
         save(*args)
 
     monkeypatch.setattr(torch, "save", slow_save)
-    monkeypatch.setattr("ldm_tutorial.training.FETCHED", 4)  # one batch at a time
+    monkeypatch.setattr(
+        "ldm_tutorial.training.batches.FETCHED", 4
+    )  # one batch at a time
     data = SlowData(torch.randn(CHUNK * 4, 2), torch.zeros(CHUNK * 4))
     row = speed_loops.measure_loop("toy", Toy(), data, 4, replace(TINY, repeats=3))
     assert_close(row["ways"]["bare loop"]["seconds"], 1.0)
@@ -335,7 +338,9 @@ def test_the_bare_calls_are_as_many_as_those_of_the_sampler(monkeypatch):
         return forward(unet, z_t, t, y)
 
     monkeypatch.setattr(UNet, "forward", watched)
-    monkeypatch.setattr(speed, "time_side_by_side", lambda ways, repeats: seen(ways))
+    monkeypatch.setattr(
+        speed_tasks, "time_side_by_side", lambda ways, repeats: seen(ways)
+    )
     calls = []
 
     def seen(ways):

@@ -1,7 +1,9 @@
 """Studies: they resume, record what they did, and records are not changed by hand."""
 
 import json
+import re
 from dataclasses import replace
+from datetime import UTC, datetime
 from typing import get_args
 
 import pytest
@@ -10,11 +12,16 @@ from records import filled
 from tiny_scales import TINY
 from torch.testing import assert_close
 
+import ldm_tutorial
 from ldm_tutorial import studies
 from ldm_tutorial.cli.main import main
+from ldm_tutorial.diffusion import logit_normal_times
+from ldm_tutorial.machine import commit
 from ldm_tutorial.records import fingerprint, pictures, results, write_pictures
 from ldm_tutorial.samplers import SAMPLERS
+from ldm_tutorial.schedule import NoiseSchedule
 from ldm_tutorial.storage import ROOTS, config_to_dict
+from ldm_tutorial.studies.ddpm_ablation import DDPM_ARMS, MATCHED
 from ldm_tutorial.studies.reproduce import SCALES, STUDIES, Study, reproduce
 from ldm_tutorial.training import presets, recipes
 
@@ -54,6 +61,33 @@ def test_arms_that_are_done_are_not_run_again(toy, tmp_path):
     assert (tmp_path / "toy" / "a-picture.png").exists()
 
 
+def test_some_arms_are_run_again_and_the_record_keeps_the_others(toy, tmp_path):
+    out, results = tmp_path / "out", tmp_path / "results"
+    path = reproduce("toy", "smoke", out, results)
+    first = json.loads(path.read_text())
+    assert [run["arms"] for run in first["runs"]] == [["a"], ["b"]]
+    first["rows"]["a"]["value"], first["runs"][0]["date"] = 77, "2000-01-01"
+    path.write_text(json.dumps(first))
+    reproduce("toy", "smoke", tmp_path / "again", results, only=["b"])
+    again = json.loads(path.read_text())
+    assert toy == ["a", "b", "b"]
+    assert again["rows"] == {"a": {"value": 77}, "b": {"value": 1}}
+    assert [run["arms"] for run in again["runs"]] == [["a"], ["b"]]
+    assert again["runs"][0] == first["runs"][0]
+    assert again["seconds"] == sum(run["seconds"] for run in again["runs"])
+    assert again["digest"] == fingerprint(again)
+
+
+def test_a_run_says_where_it_came_from(toy, tmp_path):
+    path = reproduce("toy", "smoke", tmp_path)
+    (run, _) = json.loads(path.read_text())["runs"]
+    assert run["date"] == datetime.now(UTC).date().isoformat()
+    assert run["version"] == ldm_tutorial.__version__ and run["device"]
+    if run["commit"] is not None:  # a checkout
+        assert re.fullmatch(r"[0-9a-f]{12}\+?", run["commit"])
+    assert commit(tmp_path) is None
+
+
 def test_another_scale_in_the_same_folder_is_refused(toy, tmp_path, monkeypatch):
     reproduce("toy", "smoke", tmp_path)
     monkeypatch.setitem(SCALES, "smoke", replace(TINY, samples=7))
@@ -80,9 +114,11 @@ def test_bad_words_get_one_line(words, tmp_path, capsys, monkeypatch):
 
 def shape(value):
     """The keys of a nested dictionary, without the numbers, and without intervals,
-    for which a few images do not suffice. Keys that are numbers count as one."""
+    for which a few images do not suffice. Keys that are numbers count as one. Recipes
+    get new fields, and records keep those that they were made with."""
     if isinstance(value, dict):
         values = {k: shape(v) for k, v in value.items() if not k.endswith("_ci95")}
+        values |= {"recipe": "recipe"} if "recipe" in values else {}
         return {"number" if k.isdecimal() else k: v for k, v in values.items()}
     return type(value).__name__ if isinstance(value, str | list) else "number"
 
@@ -117,6 +153,22 @@ def test_the_shipped_autoencoder_goes_on_from_the_last_arm_of_the_loss_ablation(
     """Its recipe is written as a preset too, since `train-vae` made what ships."""
     arm = studies.loss_recipe(SCALES["cpu"], "adversarial")
     assert arm == presets.VAE_PRESETS["perceptual-start"]
+
+
+def test_times_that_are_matched_in_log_snr_have_the_quartiles_of_the_flow():
+    """Esser et al.: the logit of the flow's time is N(0, 1), and the log-SNR minus twice
+    that, N(0, 4). The arm of the record draws noisier latents."""
+    normal = torch.randn(100_000, generator=torch.Generator().manual_seed(0))
+    snr = NoiseSchedule.linear().snr.log()
+    share = torch.tensor([0.25, 0.5, 0.75])
+
+    def quartiles(mean, std):
+        return snr[logit_normal_times(normal, 1000, mean, std)].quantile(share)
+
+    flow = (-2 * normal).quantile(share)
+    assert_close(quartiles(*MATCHED), flow, atol=0.15, rtol=0)
+    recorded = DDPM_ARMS["eps-logit-normal"]["logit_normal"]
+    assert quartiles(*recorded)[1] < -1.3 < -0.1 < flow[1]
 
 
 # --- the records ----------------------------------------------------------------------

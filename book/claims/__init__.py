@@ -1,0 +1,12 @@
+"""The conclusions of the book, as data: each with the records it rests on."""
+
+from claims.claim import Claim, problems
+from claims.efficiency import EFFICIENCY
+from claims.judging import JUDGING
+from claims.kl import KL
+from claims.pages import CHAIN, OPENING
+from claims.vae import VAE
+
+CLAIMS: list[Claim] = [*OPENING, *VAE, *KL, *JUDGING, *EFFICIENCY]
+
+__all__ = ["CHAIN", "CLAIMS", "Claim", "problems"]

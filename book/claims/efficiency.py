@@ -1,0 +1,116 @@
+"""Conclusions of chapter 5."""
+
+from itertools import pairwise
+
+from claims.claim import Claim, Row, get, more
+
+PAGE = "05_efficiency"
+SEEDS = range(3)
+STARS = "reconstruction.details.stars.recall"
+
+
+def timed(space: str, seeds=SEEDS) -> tuple[str, ...]:
+    return tuple(f"time_to_quality/{space}-seed{seed}" for seed in seeds)
+
+
+def distance(row: Row) -> float:
+    return row["points"][-1]["samples"]["frechet"]
+
+
+def mean_r2(*rows: Row) -> float:
+    return sum(r["r2"] for r in rows) / len(rows)
+
+
+def probed(*names: str) -> tuple[str, ...]:
+    return tuple(f"star_probe/{name}-seed{seed}" for name in names for seed in SEEDS)
+
+
+def each_tells_more(*rows: Row) -> bool:
+    """Whether every seed of a probe explains more than all of the one before."""
+    of = [rows[i : i + 3] for i in range(0, len(rows), 3)]
+    pairs = ((a, b) for low, high in pairwise(of) for a in low for b in high)
+    return all(more(a, b, "r2") for a, b in pairs)
+
+
+EFFICIENCY = [
+    Claim(
+        PAGE,
+        "yet when the time is up, `f8` is far ahead of both, though it had to pay for "
+        "two networks. The ranges of the three seeds do not touch.",
+        (*timed("f8"), *timed("patch-4"), *timed("pixel", (0,))),
+        lambda *rows: 2 * max(map(distance, rows[:3])) < min(map(distance, rows[3:])),
+        differ=(
+            "ldm.train.log_every",
+            "ldm.train.seed",
+            "ldm.train.steps",
+            "ldm.unet.attention_levels",
+            "ldm.unet.channels",
+            "ldm.unet.patch_size",
+            "space",
+        ),
+        n="points.samples.n",
+        because="a space brings a network of the same size and the steps that its "
+        "seconds buy; seeds differ within a space",
+    ),
+    Claim(
+        PAGE,
+        "no bound: the samples of the shortest training lie below it, by less than "
+        "their interval",
+        timed("f16", (0,)),
+        lambda r: (
+            0
+            < r["points"][0]["samples"]["frechet_codec"]
+            - r["points"][0]["samples"]["frechet"]
+            < r["points"][0]["samples"]["frechet_ci95"]
+        ),
+    ),
+    Claim(
+        PAGE,
+        "Their recall of stars is 0.09 and 0.04, so a free encoder did help, and "
+        "little.",
+        ("loss_ablation/contrast", "vae-f8-decoder"),
+        lambda a, b: more(b, a, STARS) and get(a, STARS) < 0.1,
+        differ=("freeze_encoder",),
+        n="reconstruction.n",
+        numbers={
+            "0.09": lambda a, b: get(a, STARS),
+            "0.04": lambda a, b: get(b, STARS),
+        },
+    ),
+    Claim(
+        PAGE,
+        "Over 600 held-out nights it explains 22 % of their variance from the latents "
+        "of `vae-f8`, 4 % from the place of the cell and its surroundings alone, and "
+        "34 % from the latents of `vae-f8-perceptual`",
+        probed("visibility", "vae-f8", "vae-f8-perceptual"),
+        each_tells_more,
+        differ=("latents", "seed"),
+        n="n",
+        numbers={
+            "600": lambda *rows: rows[0]["n"],
+            "22 %": lambda *rows: mean_r2(*rows[3:6]),
+            "4 %": lambda *rows: mean_r2(*rows[:3]),
+            "34 %": lambda *rows: mean_r2(*rows[6:]),
+        },
+        because="three seeds of each, and what the probe sees",
+    ),
+    Claim(
+        PAGE,
+        "The first decoder draws a house as a stain where the second, from the same "
+        "numbers, draws lit windows.",
+        ("vae-f8", "vae-f8-decoder"),
+        lambda a, b: more(a, b, "reconstruction.details.windows.recall"),
+        differ=(
+            "freeze_encoder",
+            "init",
+            "length",
+            "loss.perceptual",
+            "train.checkpoint_every",
+            "train.learning_rate",
+            "train.steps",
+        ),
+        n="reconstruction.n",
+        because="the second went on from the first with another loss: what it draws "
+        "was in latents that did not change",
+    ),
+]

@@ -1,0 +1,51 @@
+"""What the opening page and the README say of the shipped models."""
+
+from claims.claim import Claim, Row
+
+# All runs that made ldm-f8, in order, with what its decoder and its losses need.
+CHAIN = (
+    "vae-f8",
+    "scenenet",
+    "vae-f8-decoder",
+    "ldm-f8-start",
+    "ldm-f8-middle",
+    "ldm-f8-long",
+    "ldm-f8-late",
+    "ldm-f8",
+)
+
+
+def hours(*runs: Row) -> float:
+    return sum(run["seconds"] for run in runs) / 3600
+
+
+def one_core_or_two(*runs: Row) -> bool:
+    """All on a CPU; the one run that took two threads lasted half an hour."""
+    two = [run["seconds"] / 60 for run in runs if run["threads"] == 2]
+    rest = [run for run in runs if run["threads"] == 1]
+    cpu = all("CPU" in run["device"] for run in runs)
+    return cpu and len(rest) == 7 and len(two) == 1 and 25 < two[0] < 35
+
+
+OPENING = [
+    Claim(
+        page,
+        sentence,
+        CHAIN,
+        one_core_or_two,
+        numbers={"5.8": hours},
+        differ=None,
+    )
+    for page, sentence in (
+        (
+            "index",
+            "after 5.8 hours of training on one CPU core (for half an hour of them, "
+            "two), every run and every network counted",
+        ),
+        (
+            "README",
+            "`ldm-f8` is the end of eight runs that took 5.8 hours together, seven of "
+            "them on one CPU core and one on two.",
+        ),
+    )
+]

@@ -1,0 +1,126 @@
+"""What the book concludes follows from its records; what it says of times, from one
+source each."""
+
+import copy
+import re
+import sys
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parent.parent.parent
+sys.path[:0] = [str(ROOT / "book"), str(ROOT / "book" / "_ext")]
+
+import claims  # noqa: E402
+import make_notebooks as maker  # noqa: E402
+import register  # noqa: E402
+from claims import claim as machinery  # noqa: E402
+
+from ldm_tutorial.teach.tasks import EXERCISES  # noqa: E402
+
+INDEX = (ROOT / "book" / "index.md").read_text("utf8")
+README = (ROOT / "README.md").read_text("utf8")
+
+
+@pytest.mark.parametrize(
+    "one", claims.CLAIMS, ids=lambda one: f"{one.page}-{one.sentence[:30]}"
+)
+def test_a_claim_stands_in_its_chapter_and_on_its_records(one):
+    assert claims.problems(one) == []
+
+
+# What would have to go wrong for each complaint; the claim is a good one.
+GOOD = next(one for one in claims.CLAIMS if one.numbers and one.differ)
+BROKEN = {
+    "does not say so": {"sentence": "Diffusion models dream of electric sheep."},
+    "no record": {"arms": ("no_such_study/arm", *GOOD.arms[1:])},
+    "recipes differ in": {"differ": ("train.steps",)},
+    "say otherwise": {"holds": lambda *rows: False},
+    "is said and": {"numbers": {next(iter(GOOD.numbers)): lambda *rows: 77.0}},
+    "not in the sentence": {"numbers": {"123.4": lambda *rows: 123.4}},
+}
+
+
+@pytest.mark.parametrize("complaint", BROKEN)
+def test_a_claim_that_does_not_stand_is_noticed(complaint):
+    assert claims.problems(GOOD) == []
+    found = claims.problems(replace(GOOD, **BROKEN[complaint]))
+    assert len(found) == 1 and complaint in found[0]
+
+
+def test_more_than_one_difference_needs_a_reason():
+    wide = next(one for one in claims.CLAIMS if one.differ and len(one.differ) > 1)
+    found = claims.problems(replace(wide, because=""))
+    assert found == ["more than one thing differs, and nothing says why"]
+
+
+def test_a_figure_that_moves_makes_the_claim_fall(monkeypatch):
+    """The claim that the frozen arm is far ahead, with the joint arm's samples as good
+    as the frozen one's."""
+    one = next(c for c in claims.CLAIMS if "several times as far" in c.sentence)
+    rows = [copy.deepcopy(machinery.row(arm)) for arm in one.arms]
+    assert one.holds(*rows)
+    rows[1]["samples"] = rows[0]["samples"]
+    assert not one.holds(*rows)
+
+
+@pytest.mark.parametrize(
+    ("text", "value", "fits"),
+    [
+        ("5.8", 5.775, True),
+        ("5.8", 5.86, False),
+        ("22 %", 0.2217, True),
+        ("22 %", 0.231, False),
+        ("1,234", 1234, True),
+    ],
+)
+def test_numbers_round(text, value, fits):
+    assert machinery.rounds(text, value) is fits
+
+
+def test_the_page_lists_every_claim_and_every_record():
+    page = (ROOT / "book" / "register.md").read_text("utf8")
+    shown = re.findall(r"^```\{register\} (\w+)$", page, flags=re.M)
+    assert set(shown) == {one.page for one in claims.CLAIMS} | {register.RECORDS}
+    for name in shown[:-1]:
+        lines = register.claims_of(name)
+        wanted = sum(one.page == name for one in claims.CLAIMS)
+        assert sum(line.startswith("- ") for line in lines) == wanted
+        assert sum("Rests on `" in line for line in lines) == wanted
+    table = "\n".join(register.records())
+    for path in register.RESULTS.glob("*.json"):
+        assert f"| `{path.stem}` | `ldm-tutorial " in table
+
+
+# --- times, from one source each ------------------------------------------------------
+
+
+def minutes(text, link):
+    """What the table of a page says that a chapter takes."""
+    (found,) = re.findall(rf"\({re.escape(link)}\) \|.*\| (\d+) min \|", text)
+    return found
+
+
+@pytest.mark.parametrize("name", maker.chapters())
+def test_a_chapter_takes_as_long_everywhere(name):
+    text = (ROOT / "book" / "src" / f"{name}.md").read_text("utf8")
+    (said,) = re.findall(r"^About (\d+) minutes on 2 CPU cores", text, flags=re.M)
+    assert minutes(INDEX, name) == said
+    assert minutes(README, f"book/{name}.ipynb") == said
+
+
+def prose(name):
+    """The words of a chapter outside its code."""
+    text = (ROOT / "book" / "src" / f"{name}.md").read_text("utf8")
+    return re.findall(r"\w+", re.sub(r"^```.*?^```$", "", text, flags=re.M | re.S))
+
+
+def test_the_whole_course_takes_as_long_as_the_opening_page_says():
+    """Exercises by the minutes that the library states, 200 words a minute, and what
+    the notebooks take."""
+    (said,) = re.findall(r"… (\d{3}) minutes\nRun all", INDEX)
+    exercises = sum(one.minutes for one in EXERCISES.values())
+    reading = sum(len(prose(name)) for name in maker.chapters()) / 200
+    running = sum(int(minutes(INDEX, name)) for name in maker.chapters())
+    assert abs(exercises + reading + running - int(said)) < 30
