@@ -18,7 +18,9 @@ def diagnose(exercise: Exercise, runs: list[Run]) -> tuple[str, str]:
     if sentence := swapped(exercise, runs):
         return "", sentence
     given = [measured(run.case, run.output) for run in runs]
-    if any(run.error for run in runs) or any(part is None for part in given):
+    if any(run.error or part is None for run, part in zip(runs, given, strict=True)):
+        return "", ""
+    if any(worded(part) for part in given):
         return "", ""
     return "", pattern(exercise, runs, given)
 
@@ -38,14 +40,24 @@ def alike(runs: list[Run], other: Callable) -> bool:
     return True
 
 
-def same(a: list[Tensor] | None, b: list[Tensor] | None, case: Case) -> bool:
+Measured = list[Tensor | str] | None  # of one case
+
+
+def same(a: Measured, b: Measured, case: Case) -> bool:
     """Whether two answers to a case agree, shapes and undefined values included."""
-    if a is None or b is None or [x.shape for x in a] != [x.shape for x in b]:
+    if a is None or b is None or worded(a) or worded(b):
+        return a is not None and a == b
+    if [x.shape for x in a] != [x.shape for x in b]:
         return False
     return all(
         torch.allclose(x.double(), y.double(), case.rtol, case.atol, equal_nan=True)
         for x, y in zip(a, b, strict=True)
     )
+
+
+def worded(answer: Measured) -> bool:
+    """Whether a part of an answer is a word."""
+    return answer is not None and any(isinstance(part, str) for part in answer)
 
 
 def swapped(exercise: Exercise, runs: list[Run]) -> str:
@@ -71,10 +83,12 @@ def swapped(exercise: Exercise, runs: list[Run]) -> str:
 def finite(run: Run) -> bool:
     """Whether a call gave numbers."""
     found = values(run.output) if run.error is None else None
-    return found is not None and all(bool(p.isfinite().all()) for p in found)
+    if found is None or worded(found):
+        return False
+    return all(bool(p.isfinite().all()) for p in found)
 
 
-def pattern(exercise: Exercise, runs: list[Run], given: list[list[Tensor]]) -> str:
+def pattern(exercise: Exercise, runs: list[Run], given: list[Measured]) -> str:
     """A sentence on how all values together differ from those wanted; "" if none."""
     wanted = [
         measured(r.case, attempt(exercise.reference, r.case).output) for r in runs

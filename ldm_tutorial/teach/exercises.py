@@ -14,28 +14,33 @@ chapter goes on with it.
 may name a JSON file that keeps the progress over sessions.
 """
 
+import difflib
 import functools
-import html
 import inspect
-import json
 import os
 import textwrap
 from collections.abc import Callable
-from dataclasses import asdict, dataclass
-from pathlib import Path
+from dataclasses import dataclass
 from typing import Any
 
 from ldm_tutorial.teach.ladder import Verdict, judge
+from ldm_tutorial.teach.marks import note, progress, records, reset, save
 from ldm_tutorial.teach.task import Exercise
 from ldm_tutorial.teach.tasks import EXERCISES
 
-SIGNS = {"right": "✓", "wrong": "✗", "blank": "○", "new": "·"}
-WORDS = {
-    "right": "right",
-    "wrong": "not right yet",
-    "blank": "not attempted",
-    "new": "not reached",
-}
+__all__ = [
+    "EXERCISES",
+    "NotRightYet",
+    "check",
+    "hint",
+    "progress",
+    "prompt_markdown",
+    "reference",
+    "reset",
+    "solution",
+    "solution_markdown",
+    "starter",
+]
 
 
 class NotRightYet(Exception):
@@ -69,6 +74,9 @@ def check(name: str, function: Any) -> Callable:
         return on_copies(exercise, function, verdict.changed)
     if verdict.status == "blank":
         print(invitation(exercise))
+        return exercise.reference
+    if verdict.status == "library":
+        print(stand_in(exercise))
         return exercise.reference
     message = diagnosis(exercise, verdict)
     if not soft():
@@ -119,10 +127,18 @@ def find(name: str) -> Exercise:
     Raises:
         ValueError: for an unknown name.
     """
-    if name not in EXERCISES:
+    if not isinstance(name, str):
         raise ValueError(
-            f"there is no exercise {name!r}; choose from {', '.join(EXERCISES)}"
+            "the name of the exercise comes first, as text: "
+            'psnr = check("psnr", psnr), or hint("psnr")'
         )
+    if name not in EXERCISES:
+        known = {e.function: e.name for e in EXERCISES.values()}
+        known |= {one: one for one in EXERCISES}
+        close = difflib.get_close_matches(name.strip().lower(), known, n=3)
+        near = " or ".join(dict.fromkeys(repr(known[one]) for one in close))
+        guess = f"did you mean {near}?" if near else "progress() lists them all"
+        raise ValueError(f"there is no exercise {name!r}; {guess}")
     return EXERCISES[name]
 
 
@@ -149,6 +165,13 @@ def invitation(exercise: Exercise) -> str:
     return (
         f'○ {name}: not attempted yet ({minutes} {unit}; hint("{name}") gives a first '
         "step). The library's function stands in."
+    )
+
+
+def stand_in(exercise: Exercise) -> str:
+    return (
+        f"○ {exercise.name}: this is the library's own function, so there is nothing "
+        "to judge. It stands in until you write yours."
     )
 
 
@@ -215,185 +238,3 @@ def prompt_markdown(name: str) -> str:
     exercise = find(name)
     minutes = f"{exercise.minutes} minute{'s' if exercise.minutes > 1 else ''}"
     return f"**Your turn: {exercise.title}** ({minutes}). {exercise.prompt}"
-
-
-# Progress
-
-
-@dataclass
-class Record:
-    """What is known of a learner and one exercise."""
-
-    status: str = "new"
-    attempts: int = 0
-    hints: int = 0
-    misconceptions: tuple[str, ...] = ()
-
-
-_records: dict[str, Record] = {}
-
-
-def records() -> dict[str, Record]:
-    """One record an exercise, read from LDM_TUTORIAL_PROGRESS the first time."""
-    if not _records:
-        saved = read(progress_file())
-        for name in EXERCISES:
-            _records[name] = saved.get(name, Record())
-    return _records
-
-
-def reset() -> None:
-    """Forget the progress of this process; a file of it stays."""
-    _records.clear()
-
-
-def note(exercise: Exercise, verdict: Verdict) -> None:
-    """Write a verdict down. What was right once stays so, unless it is wrong now."""
-    record = records()[exercise.name]
-    if verdict.status == "blank":
-        if record.status == "new":
-            record.status = "blank"
-    else:
-        record.status = verdict.status
-        record.attempts += 1
-    if verdict.misconception:
-        seen = [*record.misconceptions, verdict.misconception]
-        record.misconceptions = tuple(dict.fromkeys(seen))
-    save()
-
-
-def progress_file() -> Path | None:
-    name = os.environ.get("LDM_TUTORIAL_PROGRESS")
-    return Path(name).expanduser() if name else None
-
-
-def read(path: Path | None) -> dict[str, Record]:
-    """Records in a file; none if there is no file or it cannot be read."""
-    try:
-        rows = json.loads(path.read_text("utf8"))["exercises"] if path else []
-        return {
-            row["name"]: Record(
-                str(row["status"]) if row["status"] in SIGNS else "new",
-                int(row["attempts"]),
-                int(row["hints"]),
-                tuple(row["misconceptions"]),
-            )
-            for row in rows
-        }
-    except (OSError, ValueError, KeyError, TypeError):
-        return {}
-
-
-def save() -> None:
-    """Write the progress to its file, if one is named; a notebook goes on without."""
-    if path := progress_file():
-        try:
-            path.parent.mkdir(parents=True, exist_ok=True)
-            progress().to_json(path)
-        except OSError as error:
-            print(f"The progress could not be saved: {error}.")
-
-
-@dataclass(frozen=True)
-class Row:
-    """One line of the scoreboard."""
-
-    name: str
-    chapter: int
-    title: str
-    minutes: int
-    status: str
-    attempts: int
-    hints: int
-    misconceptions: tuple[str, ...]
-
-
-@dataclass(frozen=True)
-class Progress:
-    """The scoreboard: printed as text, shown as a table in a notebook."""
-
-    rows: tuple[Row, ...]
-
-    @property
-    def summary(self) -> str:
-        right = [row for row in self.rows if row.status == "right"]
-        minutes = sum(row.minutes for row in self.rows if row.status != "right")
-        return f"{len(right)} of {len(self.rows)} right, about {minutes} minutes left"
-
-    def __repr__(self) -> str:
-        width = max((len(row.name) for row in self.rows), default=0)
-        lines, chapter = [], None
-        for row in self.rows:
-            if row.chapter != chapter:
-                chapter = row.chapter
-                lines.append(f"Chapter {chapter}")
-            line = f"  {SIGNS[row.status]} {row.name:{width}}  {WORDS[row.status]:13}"
-            lines.append(f"{line} {row.minutes:3} min  {remarks(row)}".rstrip())
-        return "\n".join([*lines, self.summary])
-
-    def _repr_html_(self) -> str:
-        heads = ("chapter", "exercise", "status", "minutes", "attempts", "hints")
-        cells = "".join(f'<th scope="col">{head}</th>' for head in heads)
-        body = "".join(
-            f"<tr><td>{row.chapter}</td>"
-            f"<td><code>{html.escape(row.name)}</code> {html.escape(row.title)}</td>"
-            f"<td>{SIGNS[row.status]} {WORDS[row.status]}</td><td>{row.minutes}</td>"
-            f"<td>{row.attempts}</td><td>{row.hints}</td></tr>"
-            for row in self.rows
-        )
-        return (
-            f"<table><caption>{html.escape(self.summary)}</caption>"
-            f"<thead><tr>{cells}</tr></thead><tbody>{body}</tbody></table>"
-        )
-
-    def to_dict(self) -> dict[str, Any]:
-        """For teachers: what was done, with what help, and which mistakes were met."""
-        right = sum(row.status == "right" for row in self.rows)
-        rows = [asdict(row) for row in self.rows]
-        return {"right": right, "of": len(self.rows), "exercises": rows}
-
-    def to_json(self, path: str | Path) -> None:
-        """Write ``to_dict`` to a file, in one step.
-
-        Raises:
-            ValueError: if its folder does not exist.
-        """
-        path = Path(path).expanduser()
-        if not path.parent.is_dir():
-            raise ValueError(f"{path.parent} is no folder; make it, or name another")
-        partial = path.with_name(path.name + ".new")
-        text = json.dumps(self.to_dict(), indent=1, ensure_ascii=False)
-        partial.write_text(text + "\n", "utf8")
-        os.replace(partial, path)
-
-
-def remarks(row: Row) -> str:
-    counts = {"attempt": row.attempts, "hint": row.hints}
-    some = [f"{n} {word}{'s' * (n > 1)}" for word, n in counts.items() if n]
-    return ", ".join(some)
-
-
-def progress(chapter: int | None = None, save: str | Path | None = None) -> Progress:
-    """The scoreboard, of one chapter or of all.
-
-    Args:
-        chapter: 1 to 5; None for all.
-        save: a JSON file to write it to, e.g. "marks.json", as ``Progress.to_dict``.
-
-    Raises:
-        ValueError: for a chapter without exercises, or a folder that does not exist.
-    """
-    chapters = sorted({exercise.chapter for exercise in EXERCISES.values()})
-    if chapter is not None and chapter not in chapters:
-        raise ValueError(
-            f"chapter {chapter!r} has no exercises; choose from {chapters}"
-        )
-    rows = [
-        Row(e.name, e.chapter, e.title, e.minutes, **asdict(records()[e.name]))
-        for e in EXERCISES.values()
-        if chapter in (None, e.chapter)
-    ]
-    board = Progress(tuple(rows))
-    if save is not None:
-        board.to_json(save)
-    return board

@@ -1,13 +1,14 @@
 """What an exercise is, and how an answer to it is called."""
 
 import inspect
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from torch import Tensor
+
+from ldm_tutorial.teach.guard import RAISED, limited, seeded
 
 Property = tuple[str, Callable[[Callable], bool]]
 
@@ -23,6 +24,7 @@ class Case:
         measure: what to compare of an output, a moment of a random one for instance;
             None compares every value.
         note: what the inputs are, where their values would not fit on a line.
+        reasons: for an answer in words, what is wrong with each of the other ones.
         rtol, atol: how far values may be apart.
     """
 
@@ -30,6 +32,7 @@ class Case:
     expected: Any = None
     measure: Callable[[Tensor], Tensor] | None = None
     note: str = ""
+    reasons: Mapping[str, str] = field(default_factory=dict)
     rtol: float = 1e-4
     atol: float = 1e-5
 
@@ -40,7 +43,7 @@ class Exercise:
 
     Attributes:
         name: what ``check`` and ``hint`` call it.
-        chapter: 1 to 5.
+        chapter: of the book.
         minutes: how long it takes.
         title: a few words for the scoreboard.
         prompt: the task, in Markdown.
@@ -53,6 +56,10 @@ class Exercise:
         gradient: arguments that a gradient must reach, tried on the last case.
         lines: how long an answer is, for the cell to fill in.
         source: what ``solution`` shows in place of an adapter.
+        trains: what is learned by it, in a few words.
+        difficulty: 1 a warm-up, 2 takes thought, 3 builds or judges something.
+        changes: arguments that an answer is meant to write into.
+        seconds: that one call may take.
     """
 
     name: str
@@ -68,6 +75,10 @@ class Exercise:
     gradient: tuple[str, ...] = ()
     lines: str = "1 line"
     source: tuple[Callable | type, ...] = ()
+    trains: str = ""
+    difficulty: Literal[1, 2, 3] = 1
+    changes: tuple[str, ...] = ()
+    seconds: float = 20.0
 
     @property
     def function(self) -> str:
@@ -86,44 +97,68 @@ class Run:
     case: Case
     args: tuple
     output: Any = None
-    error: Exception | None = None
+    error: BaseException | None = None
 
 
-@contextmanager
-def seeded() -> Iterator[None]:
-    """The same random numbers in every call, and the notebook's own left alone."""
-    with torch.random.fork_rng(devices=[]), torch.enable_grad():
-        torch.default_generator.manual_seed(0)  # torch.manual_seed is far slower
-        yield
-
-
-def attempt(function: Callable, case: Case) -> Run:
+def attempt(function: Callable, case: Case, seconds: float = 60.0) -> Run:
     """Call a function on a case, with the random numbers of every other attempt."""
     args = case.make()
     try:
-        with seeded():
-            return Run(case, args, function(*args))
-    except Exception as error:
+        with seeded(), limited(seconds):
+            output = function(*args)
+        if inspect.iscoroutine(output):
+            output.close()  # or Python complains that nobody awaited it
+        return Run(case, args, output)
+    except RAISED as error:
         return Run(case, args, error=error)
 
 
+MANY = 8  # more results than any exercise asks for
+
+
 def parts(value: Any) -> tuple:
-    return tuple(value) if isinstance(value, tuple | list) else (value,)
+    """The results of a call: those of a tuple or of a list of several, or one. A tuple
+    of one, as a comma at the end makes it, is no result by itself."""
+    several = isinstance(value, tuple | list) and len(value) > 1
+    return tuple(value) if several else (value,)
+
+
+def strange(value: Tensor) -> str:
+    """What keeps a tensor from being compared, in words; "" if nothing does."""
+    if value.device.type != "cpu":
+        return f"on the device {value.device}, away from its inputs"
+    if value.is_quantized or value.is_nested or value.layout != torch.strided:
+        return "sparse, nested or quantized, where a plain one is wanted"
+    return "of complex numbers" if value.is_complex() else ""
 
 
 def is_number(value: Any) -> bool:
-    """A Python or NumPy number, or a tensor of one value."""
+    """A Python or NumPy number, or a tensor or array without dimensions."""
+    if isinstance(value, str | bytes) or getattr(value, "ndim", 0):
+        return False
     if isinstance(value, Tensor):
-        return value.numel() == 1
-    return hasattr(value, "__float__") and getattr(value, "ndim", 0) == 0
+        return not strange(value)
+    try:
+        float(value)
+    except Exception:
+        return False
+    return True
 
 
-def values(output: Any) -> list[Tensor] | None:
-    """The parts of an output as tensors on the CPU; None if one is no number."""
-    found = []
-    for part in parts(output):
-        if isinstance(part, Tensor):
-            found.append(part.detach().cpu())
+def values(output: Any) -> list[Tensor | str] | None:
+    """The results of a call as tensors on the CPU, or as words; None if one of them is
+    neither."""
+    found: list[Tensor | str] = []
+    several = parts(output)
+    if len(several) > MANY:
+        return None
+    for part in several:
+        if isinstance(part, str):
+            found.append(part)
+        elif isinstance(part, Tensor):
+            if strange(part):
+                return None
+            found.append(part.detach())
         elif is_number(part):
             found.append(torch.tensor(float(part), dtype=torch.float64))
         else:
@@ -131,8 +166,12 @@ def values(output: Any) -> list[Tensor] | None:
     return found
 
 
-def measured(case: Case, output: Any) -> list[Tensor] | None:
+def measured(case: Case, output: Any) -> list[Tensor | str] | None:
+    """What is compared of an output; None if that cannot be told."""
     found = values(output)
     if found is None or case.measure is None:
         return found
-    return [case.measure(part.double()) for part in found]
+    try:
+        return [case.measure(part.double()) for part in found]
+    except Exception:  # of another shape or kind than the measure expects
+        return None

@@ -1,5 +1,6 @@
 """Words and numbers for what the checker says."""
 
+import inspect
 import math
 from typing import Any
 
@@ -22,12 +23,52 @@ ERRORS = {
     "torch.rand(y.shape) has",
     "modified by an inplace operation": "an in-place operation overwrites what the "
     "gradient needs",
+    "Can't call numpy() on Tensor that requires grad": "NumPy's functions know no "
+    "gradient; torch has one of the same name (torch.exp for np.exp)",
+    "Dimension out of range": "a dimension is named that the input does not have; "
+    "inputs may have fewer of them",
+    "only one element tensors can be converted": "a tensor of many numbers was used as "
+    "one number",
+    "only integer tensors of a single element": "a tensor of many numbers was used as "
+    "one number",
+    "Boolean value of Tensor with more than one": "`if` wants one truth value and was "
+    "given a tensor of many (torch.where chooses element by element)",
+    "object is not subscriptable": "something without elements was indexed",
 }
 
 
-def in_other_words(error: Exception) -> str:
-    found = [words for piece, words in ERRORS.items() if piece in str(error)]
+def in_other_words(error: BaseException) -> str:
+    if isinstance(error, SystemExit):
+        return "it ends Python (sys.exit, quit); leave that out"
+    found = [words for piece, words in ERRORS.items() if piece in message_of(error)]
     return found[0] if found else ""
+
+
+def message_of(error: BaseException) -> str:
+    try:
+        return str(error)
+    except Exception:
+        return ""
+
+
+def raised(error: BaseException) -> str:
+    """An exception in a line: its kind and its text, of which both ends are kept."""
+    text = " ".join(message_of(error).split())
+    return f"{type(error).__name__}: {abridge(text, 240)}"
+
+
+def abridge(text: str, width: int) -> str:
+    """Without its middle, if it is long: the end often says what to do."""
+    if len(text) <= width:
+        return text
+    return f"{text[: width // 3].rstrip()} … {text[-(2 * width // 3) :].lstrip()}"
+
+
+def shapes_given(exercise: Exercise, run: Run) -> str:
+    """The shapes of the tensors that a call was given, by name."""
+    given = zip(exercise.arguments, run.case.make(), strict=False)
+    found = [f"{n} {tuple(a.shape)}" for n, a in given if isinstance(a, Tensor)]
+    return ", ".join(found)
 
 
 def given_as(exercise: Exercise, run: Run) -> str:
@@ -93,8 +134,12 @@ def kind(value: Any) -> str:
         return f"a tensor of shape {tuple(value.shape)}"
     if isinstance(value, tuple | list):
         return f"{plural(len(value))} in a {type(value).__name__}"
+    if isinstance(value, str):
+        return f'the text "{shorten(value, 40)}"'
     if is_number(value):
         return "a number"
+    if inspect.isgenerator(value):
+        return "a generator (`return` gives one result, `yield` many)"
     article = "an" if type(value).__name__[0].lower() in "aeiou" else "a"
     return f"{article} {type(value).__name__}"
 

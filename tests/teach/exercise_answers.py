@@ -209,17 +209,17 @@ def sampler_by_index(denoiser, schedule, z_T, steps):
     return z_T
 
 
-def embedding_in_a_loop(t, dim):
+def embedding_in_a_loop(t, dim, max_period=10_000.0):
     rows = []
     for value in t.tolist():
-        omega = [10000 ** (-i / (dim // 2)) for i in range(dim // 2)]
+        omega = [max_period ** (-i / (dim // 2)) for i in range(dim // 2)]
         rows.append([f(value * w) for f in (math.cos, math.sin) for w in omega])
     return torch.tensor(rows)
 
 
-def embedding_logspace(t, dim):
-    half = dim // 2
-    omega = torch.logspace(0, -4, half + 1, dtype=torch.float64)[:half]
+def embedding_logspace(t, dim, P=10_000):
+    half, end = dim // 2, -math.log10(P)
+    omega = torch.logspace(0, end, half + 1, dtype=torch.float64)[:half]
     angle = torch.outer(t.double(), omega)
     return torch.cat([torch.sin(angle + math.pi / 2), torch.sin(angle)], -1).float()
 
@@ -503,7 +503,7 @@ WRONG = {
         ),
     ],
     "time_embedding": [
-        (lambda t, dim: embedding_logspace(t, dim).T, "another shape"),
+        (lambda t, dim, P=1e4: embedding_logspace(t, dim, P).T, "another shape"),
     ],
     "guidance": [
         (lambda c, u, s: u + s * (c - u).abs(), "values differ"),
@@ -663,7 +663,7 @@ NEARLY = {
     ],
     "add_noise": [(square_only, "two shapes do not fit")],
     "min_snr": [
-        (lambda snr, gamma: snr.clamp(max=int(gamma)) / snr, "values differ"),
+        (lambda snr, gamma: (int(gamma) / snr).clamp(max=1), "values differ"),
         (lambda snr, gamma: (snr.clamp(max=gamma) / snr).tolist(), "another kind"),
     ],
     "cached_latents": [

@@ -1,6 +1,6 @@
 """The exercises of the course, a file a topic; names are unique.
 
-CHAPTERS lists them chapter by chapter.
+CHAPTERS lists them as the pages ask for them.
 """
 
 from ldm_tutorial.teach.task import Exercise
@@ -25,23 +25,23 @@ from ldm_tutorial.teach.tasks.training import CACHED, EMA, MIN_SNR
 
 CHAPTERS: dict[int, tuple[Exercise, ...]] = {
     1: (
-        COMPRESSION,
         PSNR,
-        RECALL,
+        COMPRESSION,
         REPARAMETERISE,
-        FRECHET,
+        RECALL,
         PERCEPTUAL,
+        FRECHET,
         HINGE,
         ADAPTIVE,
     ),
     2: (KL, KL_WEIGHT, BITS, ACTIVE, FREE_BITS, SCALING, NORMALISE, SLERP),
     3: (
         ADD_NOISE,
+        POSTERIOR,
         X0,
         TIME_EMBEDDING,
         CACHED,
         EMA,
-        POSTERIOR,
         DDPM_STEP,
         DDIM_STEP,
         SAMPLER,
@@ -49,7 +49,7 @@ CHAPTERS: dict[int, tuple[Exercise, ...]] = {
         GUIDANCE,
     ),
     4: (V_TARGET, MIN_SNR),
-    5: (CONV_FLOPS, ATTENTION_FLOPS, ACTIVATIONS, BREAK_EVEN, SPEEDUP, AMDAHL),
+    5: (CONV_FLOPS, ATTENTION_FLOPS, SPEEDUP, ACTIVATIONS, BREAK_EVEN, AMDAHL),
 }
 
 EXERCISES: dict[str, Exercise] = {

@@ -133,6 +133,14 @@ def backward_after(f) -> bool:
     return untouched
 
 
+def others_untouched(f) -> bool:
+    """Whether the gradients of another layer are left alone."""
+    other = diagonal(1.0, 1.0).requires_grad_()
+    nll, g_loss, layer = two_losses(1.0, 1.0)
+    f(nll + other.sum(), g_loss + other.square().sum(), layer)
+    return other.grad is None
+
+
 def ratio(a: Tensor, b: Tensor) -> Tensor:
     return (a / (b + 1e-4)).detach()
 
@@ -185,6 +193,11 @@ ADAPTIVE = Exercise(
         (
             "It should leave last_layer.grad alone: that belongs to the optimiser.",
             backward_after,
+        ),
+        (
+            "It should leave the gradients of all other layers alone, too: .backward() "
+            "fills them, torch.autograd.grad does not.",
+            others_untouched,
         ),
     ),
     hints=(

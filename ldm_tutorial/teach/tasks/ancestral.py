@@ -80,6 +80,10 @@ POSTERIOR = Exercise(
                 first(0.36 * 0.75 / 0.84),
             ),
         ),
+        Case(
+            lambda: tuple(a.double() for a in a_step()),
+            note="random arrays of float64",
+        ),
         Case(a_step),
     ),
     properties=(
@@ -177,8 +181,32 @@ def step_variance(a_t: Tensor, a_s: Tensor) -> Tensor:
     return (1 - a_t / a_s) * (1 - a_s) / (1 - a_t)
 
 
-def dice() -> torch.Generator:
-    return torch.Generator().manual_seed(1)
+def dice(seed: int = 1) -> torch.Generator:
+    return torch.Generator().manual_seed(seed)
+
+
+def twice(f, first: torch.Generator, second: torch.Generator) -> bool:
+    """Whether two draws are the same."""
+    return torch.equal(*(f(*draws(1.0, 2.0, 0.1, 0.2)(), g) for g in (first, second)))
+
+
+def one_after_another(f) -> bool:
+    """Whether two draws with one generator differ."""
+    generator = dice()
+    return not twice(f, generator, generator)
+
+
+def many_alphas() -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """Ten images that are at ten different times."""
+    z_t, x0, _, _ = draws(1.0, -1.0, 0.5, 0.9)()
+    which = torch.linspace(-1.0, 2.0, 10).view(-1, 1, 1, 1)
+    z_t, x0 = z_t + which, x0 - which.square()
+    a_t = torch.linspace(0.05, 0.6, 10).view(-1, 1, 1, 1)
+    return z_t, x0, a_t, (a_t + 0.3).flip(0).maximum(a_t + 0.05)
+
+
+def image_by_image(z: Tensor) -> Tensor:
+    return torch.stack([z.mean((1, 2, 3)), z.std((1, 2, 3))])
 
 
 DDPM_STEP = Exercise(
@@ -198,6 +226,14 @@ DDPM_STEP = Exercise(
         moments_case(1.0, 2.0, 0.16, 0.25),
         moments_case(-1.0, 0.5, 0.5, 0.9),
         moments_case(0.5, -0.5, 0.02, 0.3),
+        Case(
+            many_alphas,
+            measure=image_by_image,
+            note="ten images at times of their own, mean and standard deviation of "
+            "10,000 draws each",
+            atol=0.05,
+            rtol=0.0,
+        ),
     ),
     properties=(
         (
@@ -215,14 +251,17 @@ DDPM_STEP = Exercise(
         (
             "Two generators with the same seed should give the same draw: hand "
             "`generator` to torch.randn.",
-            lambda f: torch.equal(
-                *(f(*draws(1.0, 2.0, 0.1, 0.2)(), dice()) for _ in "ab")
-            ),
+            lambda f: twice(f, dice(), dice()),
+        ),
+        (
+            "Generators with different seeds should give different draws, and so "
+            "should two calls with one generator: leave its seed alone.",
+            lambda f: not twice(f, dice(1), dice(2)) and one_after_another(f),
         ),
         (
             "The last step (alpha_bar_s = 1) should give x0, without noise.",
             lambda f: torch.allclose(
-                f(*draws(1.0, 2.0, 0.5, 1.0)()), torch.tensor(2.0), atol=1e-4
+                f(*a_step()[:3], column(1.0, 1.0, 1.0)), a_step()[1], atol=1e-4
             ),
         ),
     ),

@@ -50,6 +50,10 @@ DDIM_STEP = Exercise(
             lambda: (first(1.0), first(0.0), column(0.16), column(0.64)),
             expected=first(2.0),
         ),
+        Case(
+            lambda: (*batch(7)[:2], column(0.3), column(0.8)),
+            note="three random arrays, alpha_bar 0.3 and 0.8 of shape (1, 1, 1, 1)",
+        ),
         Case(a_step, note="random arrays, from alpha_bar 0.6 to 0.9 and others"),
     ),
     properties=(
@@ -131,6 +135,12 @@ def exact(schedule: NoiseSchedule, mean: float = MEAN, spread: float = SPREAD):
     """The best guess of the noise there is, for data from N(mean, spread²)."""
 
     def denoiser(z_t: Tensor, t: Tensor) -> Tensor:
+        if not isinstance(t, Tensor):
+            raise ValueError(
+                f"the denoiser was given t = {t}, a plain {type(t).__name__}; it wants "
+                f"a tensor, int64 of shape ({len(z_t)},): that time for each image, "
+                "torch.full((len(z),), t)"
+            )
         if t.shape != (len(z_t),) or t.dtype != torch.int64:
             raise ValueError(
                 f"the denoiser was given t of shape {tuple(t.shape)} and dtype "
@@ -143,10 +153,10 @@ def exact(schedule: NoiseSchedule, mean: float = MEAN, spread: float = SPREAD):
     return denoiser
 
 
-def sampling(steps: int, T: int = 1000):
+def sampling(steps: int, T: int = 1000, seed: int = 1):
     def make():
         schedule = NoiseSchedule.linear(T)
-        return exact(schedule), schedule, randn(1, 64, 2, 4, 4), steps
+        return exact(schedule), schedule, randn(seed, 64, 2, 4, 4), steps
 
     return make
 
@@ -174,6 +184,8 @@ def ddim_slip(kind: str):
             times = times[::-1]
             ends = [*times[1:], None]
         for t, s in zip(times, ends, strict=True):
+            if kind == "one less":
+                s = t - 1 if t > 0 else None
             if kind == "last step left out" and s is None:
                 break
             a_t = schedule.alpha_bar[t]
@@ -213,7 +225,7 @@ SAMPLER = Exercise(
         Case(sampling(4), note="an exact denoiser and 4 steps", rtol=1e-3, atol=1e-3),
         Case(sampling(50), note="an exact denoiser and 50 steps", rtol=1e-3, atol=1e-3),
         Case(
-            sampling(5, 200),
+            sampling(5, 200, seed=2),
             note="an exact denoiser, a schedule of 200 times and 5 steps",
             rtol=1e-3,
             atol=1e-3,
@@ -268,6 +280,11 @@ SAMPLER = Exercise(
         "one jump": (
             ddim_slip("one jump"),
             "it returns after its first step",
+        ),
+        "one less": (
+            ddim_slip("one less"),
+            "each step goes from t to t - 1; it should go to the next time of the "
+            "list, which is many lower",
         ),
     },
     source=(samplers.ddim, samplers.intervals, samplers.ddim_step),

@@ -123,7 +123,8 @@ PERCEPTUAL = Exercise(
         "makes of reconstructions and of originals. Bring the C numbers at each "
         "position to unit length, take the squared difference, sum it over channels "
         "and average it over positions. The result has shape (B,). It will be a "
-        "loss, so gradients have to reach `f_hat`."
+        "loss, so gradients have to reach `f_hat`. At some positions a ReLU has left "
+        "nothing but zeros: they must not give nan."
     ),
     reference=feature_distance,
     lines="2-3 lines",
@@ -138,6 +139,12 @@ PERCEPTUAL = Exercise(
     gradient=("f_hat",),
     properties=(
         (
+            "A position whose features are all 0 should not give nan: 0 / 0 is none.",
+            lambda g: bool(
+                g(torch.zeros(2, 4, 3, 3), randn(2, 2, 4, 3, 3)).isfinite().all()
+            ),
+        ),
+        (
             "Features that are all 5 times as large should have the same distance.",
             lambda g: torch.allclose(
                 g(5 * randn(1, 2, 4, 3, 3), randn(2, 2, 4, 3, 3)),
@@ -147,8 +154,8 @@ PERCEPTUAL = Exercise(
         ),
     ),
     hints=(
-        "Unit length means: divide by the norm over the channels. keepdim=True lets it "
-        "broadcast: f / f.norm(dim=1, keepdim=True).",
+        "Unit length means: divide by the norm over the channels, dimension 1. "
+        "keepdim=True lets it broadcast. Which number below the line could be 0?",
         "torch.nn.functional.normalize(f, dim=1) does that in one call.",
         "(unit(f_hat) - unit(f)).square() has shape (B, C, H, W): .sum(1) and then "
         ".mean((1, 2)).",

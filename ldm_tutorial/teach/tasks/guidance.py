@@ -25,7 +25,7 @@ def dropped(share: float) -> Case:
 
     def shares(y: Tensor) -> Tensor:
         found = [(y == k).double().mean() for k in (4, 0, -1)]
-        return torch.stack([*found, torch.tensor(len(y) / 20_000).double()])
+        return torch.stack([*found, torch.tensor(y.numel() / 20_000).double()])
 
     return Case(
         lambda: (classes(), share, 4),

@@ -100,6 +100,11 @@ PSNR = Exercise(
             expected=torch.tensor([20.0]),
             note="x = 0 and x_hat = 0.2 everywhere",
         ),
+        Case(
+            lambda: (torch.full((2, 3, 2, 2), 1e-4), torch.zeros(2, 3, 2, 2)),
+            expected=torch.tensor([86.0206, 86.0206]),
+            note="x = 0 and x_hat = 0.0001 everywhere",
+        ),
         Case(lambda: images(1), note="three random images, the last the worst"),
     ),
     hints=(

@@ -20,8 +20,8 @@ def waves(angle: Tensor) -> Tensor:
     return torch.cat([angle.cos(), angle.sin()], dim=1)
 
 
-def angles(t: Tensor, dim: int, exponent: Tensor) -> Tensor:
-    return t[:, None].float() * (10_000.0**exponent)[None]
+def angles(t: Tensor, dim: int, exponent: Tensor, max_period: float) -> Tensor:
+    return t[:, None].float() * (max_period**exponent)[None]
 
 
 def falling(dim: int) -> Tensor:
@@ -36,9 +36,9 @@ TIME_EMBEDDING = Exercise(
     prompt=(
         "Turn times `t`, int64 (B,), into vectors (B, `dim`): first the cosines, then "
         "the sines of $t\\,\\omega_i$, with the frequencies "
-        "$\\omega_i = 10000^{-i / (d/2)}$ for $i = 0, \\dots, d/2 - 1$, where $d$ is "
-        "`dim`, an even number, and the 10000 is `max_period`. So the first frequency "
-        "is 1, and the last is not quite 1/10000."
+        "$\\omega_i = P^{-i / (d/2)}$ for $i = 0, \\dots, d/2 - 1$, where $d$ is "
+        "`dim`, an even number, and $P$ is `max_period`, 10,000 unless another is "
+        "given. So the first frequency is 1, and the last is not quite $1/P$."
     ),
     reference=time_embedding,
     lines="3 lines",
@@ -50,6 +50,18 @@ TIME_EMBEDDING = Exercise(
         Case(
             lambda: (torch.tensor([1]), 2),
             expected=torch.tensor([[math.cos(1.0), math.sin(1.0)]]),
+        ),
+        Case(
+            lambda: (torch.tensor([2, 5]), 6, 100.0),
+            rtol=1e-3,
+            atol=1e-3,
+            note="t = [2, 5], dim = 6, max_period = 100",
+        ),
+        Case(
+            lambda: (torch.tensor([7]), 4, 1000.0),
+            rtol=1e-3,
+            atol=1e-3,
+            note="t = [7], dim = 4, max_period = 1000",
         ),
         Case(
             lambda: (torch.tensor([0, 3, 500, 999]), 16),
@@ -67,10 +79,10 @@ TIME_EMBEDDING = Exercise(
     ),
     misconceptions={
         "sines first": (
-            lambda t, dim: torch.cat(
+            lambda t, dim, P=10_000.0: torch.cat(
                 [
-                    angles(t, dim, falling(dim)).sin(),
-                    angles(t, dim, falling(dim)).cos(),
+                    angles(t, dim, falling(dim), P).sin(),
+                    angles(t, dim, falling(dim), P).cos(),
                 ],
                 dim=1,
             ),
@@ -78,35 +90,37 @@ TIME_EMBEDDING = Exercise(
             "weights do not fit between the two)",
         ),
         "interleaved": (
-            lambda t, dim: torch.stack(
+            lambda t, dim, P=10_000.0: torch.stack(
                 [
-                    angles(t, dim, falling(dim)).cos(),
-                    angles(t, dim, falling(dim)).sin(),
+                    angles(t, dim, falling(dim), P).cos(),
+                    angles(t, dim, falling(dim), P).sin(),
                 ],
                 dim=2,
             ).flatten(1),
             "cosines and sines take turns; first come all cosines, then all sines",
         ),
         "rising frequencies": (
-            lambda t, dim: waves(angles(t, dim, -falling(dim))),
-            "the frequencies rise to 10000; the minus in the exponent is missing",
+            lambda t, dim, P=10_000.0: waves(angles(t, dim, -falling(dim), P)),
+            "the frequencies rise to P; the minus in the exponent is missing",
         ),
         "end included": (
-            lambda t, dim: waves(
-                angles(t, dim, -torch.arange(dim // 2) / (dim // 2 - 1))
+            lambda t, dim, P=10_000.0: waves(
+                angles(t, dim, -torch.arange(dim // 2) / (dim // 2 - 1), P)
             ),
-            "the last frequency is exactly 1/10000: divided by d/2 - 1 in place of d/2",
+            "the last frequency is exactly 1/P: divided by d/2 - 1 in place of d/2",
         ),
         "divided by dim": (
-            lambda t, dim: waves(angles(t, dim, falling(dim) / 2)),
+            lambda t, dim, P=10_000.0: waves(angles(t, dim, falling(dim) / 2, P)),
             "the exponent was divided by d; divide by d/2",
         ),
         "angles": (
-            lambda t, dim: angles(t, dim, falling(dim)).repeat(1, 2),
+            lambda t, dim, P=10_000.0: angles(t, dim, falling(dim), P).repeat(1, 2),
             "these are the angles, without cosine and sine",
         ),
         "with 2 pi": (
-            lambda t, dim: waves(2 * math.pi * angles(t, dim, falling(dim))),
+            lambda t, dim, P=10_000.0: waves(
+                2 * math.pi * angles(t, dim, falling(dim), P)
+            ),
             "the angles were multiplied by 2π",
         ),
     },

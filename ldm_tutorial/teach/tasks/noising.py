@@ -249,6 +249,7 @@ X0 = Exercise(
     cases=(
         Case(lambda: (first(2.0), first(2.0), column(0.64)), expected=first(1.0)),
         Case(lambda: (first(1.0), first(0.0), column(0.25)), expected=first(2.0)),
+        Case(lambda: (first(1.0), first(0.0), column(1e-4)), expected=first(100.0)),
         Case(lambda: batch(3)),
     ),
     hints=(

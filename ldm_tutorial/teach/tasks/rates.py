@@ -158,7 +158,9 @@ def spreads() -> tuple[Tensor, Tensor, float]:
 
 def posteriors() -> tuple[Tensor, Tensor, float]:
     """Elements that are collapsed, half awake and awake."""
-    mu = randn(1, 64, 4, 4, 4) * torch.tensor([0.0, 0.25, 0.4, 1.5]).view(-1, 1, 1)
+    scale = torch.tensor([0.0, 0.25, 0.4, 1.5]).view(-1, 1, 1).repeat(1, 4, 4)
+    scale[0, 1, 2], scale[3, 0] = 1.0, 0.0  # channels are not all alike inside
+    mu = randn(1, 64, 4, 4, 4) * scale
     return mu, 0.1 * randn(2, 64, 4, 4, 4), 0.05
 
 

@@ -137,7 +137,7 @@ CACHED = Exercise(
 def min_snr_weight(snr: Tensor, gamma: float) -> Tensor:
     """Weight of the eps loss at times of this signal-to-noise ratio (Hang et al. 2023,
     arXiv:2303.09556, sec. 3.4)."""
-    return snr.clamp(max=gamma) / snr
+    return (gamma / snr).clamp(max=1)
 
 
 def ratios() -> Tensor:
@@ -155,12 +155,17 @@ MIN_SNR = Exercise(
         "$z_0$, a time gets the weight $\\min(\\mathrm{SNR}, \\gamma)$. A network that "
         "predicts the *noise* has an error of $z_0$ that is $1 / \\mathrm{SNR}$ times "
         "its own, squared, so its loss takes $\\min(\\mathrm{SNR}, \\gamma) / "
-        "\\mathrm{SNR}$. Return that for the ratios `snr` (B,)."
+        "\\mathrm{SNR}$. Return that for the ratios `snr` (B,). Where no signal is "
+        "left, SNR is 0 and the weight 1, as for every SNR below $\\gamma$."
     ),
     reference=min_snr_weight,
     cases=(
         Case(
             lambda: (torch.tensor([1.0, 5.0, 10.0]), 5.0),
+            expected=torch.tensor([1.0, 1.0, 0.5]),
+        ),
+        Case(
+            lambda: (torch.tensor([0.0, 2.0, 8.0]), 4.0),
             expected=torch.tensor([1.0, 1.0, 0.5]),
         ),
         Case(lambda: (ratios(), 5.0)),
