@@ -93,6 +93,30 @@ def test_the_record_of_what_did_not_ship_agrees_with_its_recipe(ldm):
     inherit(deeper, ldm.unet)  # it could go on from what ships
 
 
+STAGES = {
+    "vae-f8-decoder": presets.VAE_PRESETS["decoder"],
+    "vae-f8-perceptual-start": presets.VAE_PRESETS["perceptual-start"],
+    "vae-f16-start": presets.VAE_PRESETS["f16-start"],
+    "ldm-f8-start": presets.LDM_PRESETS["reference-start"],
+    "ldm-f8-middle": presets.LDM_PRESETS["reference-middle"],
+    "ldm-f8-long": presets.LDM_PRESETS["reference-long"],
+    "ldm-f8-late": presets.LDM_PRESETS["reference-late"],
+}
+
+
+@pytest.mark.parametrize("name", [*STAGES, *PRESETS])
+def test_every_stage_has_a_record_and_its_command_is_in_the_readme(name):
+    """What ships is the end of chains, and each link says how it was made."""
+    report = results(name)
+    readme = (ROOT / "README.md").read_text("utf8")
+    assert f"\n{report['command']}\n" in readme
+    recipe = (STAGES | PRESETS)[name]
+    defaults = config_to_dict(type(recipe)())
+    assert filled(report["recipe"], defaults) == config_to_dict(recipe)
+    before = recipe.init and recipe.init.removeprefix("runs/")
+    assert before is None or before in [*STAGES, *PRESETS]
+
+
 @pytest.mark.parametrize("name", PRESETS)
 def test_records_agree_with_the_recipe_and_the_weights(name, ldm):
     """What the book prints from data/results is what the preset would train."""

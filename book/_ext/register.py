@@ -70,21 +70,22 @@ def judged_by(value, path):
 
 
 def records(folder=RESULTS):
-    """Markdown: a table with a line for each record."""
-    lines = ["| record | made by | time | on | versions | date |", "|" + "---|" * 6]
+    """Markdown: a list with an entry for each record."""
+    lines = []
     for path in sorted(folder.glob("*.json")):
         found = json.loads(path.read_text("utf8"))
         runs = found.get("runs", [found])
         seconds = sum(run.get("seconds", 0) for run in runs)
-        cells = (
-            f"`{path.stem}`",
-            f"`{found['command']}`",
-            f"{max(1, round(seconds / 60))} min" if seconds else "not recorded",
-            "; ".join(dict.fromkeys(map(place, runs))),
-            "; ".join(dict.fromkeys(map(versions, runs))),
+        told = [
+            f"{max(1, round(seconds / 60))} min" if seconds else "time not recorded",
+            *dict.fromkeys(map(place, runs)),
+            *dict.fromkeys(map(versions, runs)),
             ", ".join(dict.fromkeys(run["date"] for run in runs)),
-        )
-        lines.append("| " + " | ".join(cells) + " |")
+        ]
+        if "question" in found:
+            told.insert(0, f"*{found['question']}*")
+        lines += [f"- **{path.stem}**: `{found['command']}`", ""]
+        lines += [f"  {'; '.join(told)}.", ""]
     return lines
 
 

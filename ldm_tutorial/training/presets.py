@@ -134,6 +134,7 @@ LDM_PRESETS = {
 LDM_PRESETS["reference-middle"] = replace(
     LDM_PRESETS["reference-start"],
     init="runs/ldm-f8-start",
+    decoder="runs/vae-f8-decoder",
     length=60_000,
     train=TrainConfig(
         steps=4200, batch_size=64, learning_rate=7e-4, precision="bf16", seed=1
@@ -150,7 +151,6 @@ LDM_PRESETS["reference-long"] = replace(
 LDM_PRESETS["reference-late"] = replace(
     LDM_PRESETS["reference-long"],
     init="runs/ldm-f8-long",
-    decoder="runs/vae-f8-decoder",
     logit_normal=(-0.4, 1.0),
     train=replace(LDM_PRESETS["reference-long"].train, seed=3),
 )

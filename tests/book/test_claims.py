@@ -88,9 +88,9 @@ def test_the_page_lists_every_claim_and_every_record():
         wanted = sum(one.page == name for one in claims.CLAIMS)
         assert sum(line.startswith("- ") for line in lines) == wanted
         assert sum("Rests on `" in line for line in lines) == wanted
-    table = "\n".join(register.records())
+    listed = "\n".join(register.records())
     for path in register.RESULTS.glob("*.json"):
-        assert f"| `{path.stem}` | `ldm-tutorial " in table
+        assert f"- **{path.stem}**: `ldm-tutorial " in listed
 
 
 # --- times, from one source each ------------------------------------------------------

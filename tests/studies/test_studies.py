@@ -118,7 +118,7 @@ def shape(value):
     get new fields, and records keep those that they were made with."""
     if isinstance(value, dict):
         values = {k: shape(v) for k, v in value.items() if not k.endswith("_ci95")}
-        values |= {"recipe": "recipe"} if "recipe" in values else {}
+        values |= {k: "settings" for k in ("recipe", "loss") if k in values}
         return {"number" if k.isdecimal() else k: v for k, v in values.items()}
     return type(value).__name__ if isinstance(value, str | list) else "number"
 
@@ -156,8 +156,8 @@ def test_the_shipped_autoencoder_goes_on_from_the_last_arm_of_the_loss_ablation(
 
 
 def test_times_that_are_matched_in_log_snr_have_the_quartiles_of_the_flow():
-    """Esser et al.: the logit of the flow's time is N(0, 1), and the log-SNR minus twice
-    that, N(0, 4). The arm of the record draws noisier latents."""
+    """Esser et al.: the logit of the flow's time is N(0, 1), and the log-SNR minus
+    twice that, N(0, 4). The arm of the record draws noisier latents."""
     normal = torch.randn(100_000, generator=torch.Generator().manual_seed(0))
     snr = NoiseSchedule.linear().snr.log()
     share = torch.tensor([0.25, 0.5, 0.75])
