@@ -1,5 +1,6 @@
 """The speed study: ratios are those of the clock, and both ways do the same work."""
 
+import importlib
 import json
 from dataclasses import replace
 from types import SimpleNamespace
@@ -266,9 +267,8 @@ def test_the_overhead_of_the_loop_is_what_it_does_beside_the_steps(clock, monkey
         save(*args)
 
     monkeypatch.setattr(torch, "save", slow_save)
-    monkeypatch.setattr(
-        "ldm_tutorial.training.batches.FETCHED", 4
-    )  # one batch at a time
+    batches = importlib.import_module("ldm_tutorial.training.batches")
+    monkeypatch.setattr(batches, "FETCHED", 4)  # one batch at a time
     data = SlowData(torch.randn(CHUNK * 4, 2), torch.zeros(CHUNK * 4))
     row = speed_loops.measure_loop("toy", Toy(), data, 4, replace(TINY, repeats=3))
     assert_close(row["ways"]["bare loop"]["seconds"], 1.0)
