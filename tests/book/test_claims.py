@@ -93,6 +93,22 @@ def test_the_page_lists_every_claim_and_every_record():
         assert f"- **{path.stem}**: `ldm-tutorial " in listed
 
 
+MEASURED = re.compile(
+    r"(?<!Python )(?<!BY )(?<![\d.,])\d[\d,]*(?:\.\d+|(?:\.\d+)? ?[%×])(?!\d)"
+)
+
+
+@pytest.mark.parametrize(("page", "text"), [("index", INDEX), ("README", README)])
+def test_measured_numbers_of_the_front_pages_belong_to_claims(page, text):
+    """A decimal point, a per cent sign or a times sign makes a number a measurement."""
+    plain = re.sub(
+        r"^```.*?^```$|`[^`]*`|\]\([^)]*\)|\d+×\d+", "", text, flags=re.M | re.S
+    )
+    found = set(MEASURED.findall(plain))
+    owned = {n for one in claims.CLAIMS if one.page == page for n in one.numbers or {}}
+    assert found == owned
+
+
 # --- times, from one source each ------------------------------------------------------
 
 
