@@ -100,11 +100,11 @@ def build_parser(preset: str, pixels: bool):
         if config:
             sub.add_class_arguments(config, skip={"download"})
             download_option(sub)
-        presets = PRESETS.get(name, {})
+        table = PRESETS.get(name, {})
         if name == "train-ldm" and pixels:
-            presets = presets.PIXEL_PRESETS
-        if preset in presets:
-            sub.set_defaults(config_to_dict(presets[preset]))
+            table = presets.PIXEL_PRESETS
+        if preset in table:
+            sub.set_defaults(config_to_dict(table[preset]))
         commands.add_subcommand(name, sub, help=text)
         made[name] = (function, sub)
     return parser, made
