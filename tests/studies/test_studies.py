@@ -151,7 +151,7 @@ def test_one_arm_of_a_study_has_the_shape_of_the_record(name, tiny, tmp_path):
 
 def test_the_shipped_autoencoder_goes_on_from_the_last_arm_of_the_loss_ablation():
     """Its recipe is written as a preset too, since `train-vae` made what ships."""
-    arm = loss_ablation.loss_recipe(SCALES["cpu"], "adversarial")
+    arm = studies.loss_recipe(SCALES["cpu"], "adversarial")
     assert arm == presets.VAE_PRESETS["perceptual-start"]
 
 
@@ -226,10 +226,8 @@ def test_pictures_survive_the_disk(tmp_path, monkeypatch):
 
 def test_every_arm_of_the_record_that_shows_pictures_has_them():
     folder = ROOTS[0] / "results"
-    assert len(list((folder / "kl_study").glob("*.png"))) == 4 * len(kl.WEIGHTS)
-    assert len(list((folder / "loss_ablation").glob("*.png"))) == len(
-        loss_ablation.LOSSES
-    )
+    assert len(list((folder / "kl_study").glob("*.png"))) == 4 * len(studies.WEIGHTS)
+    assert len(list((folder / "loss_ablation").glob("*.png"))) == len(studies.LOSSES)
     ablation = list((folder / "ddpm_ablation").glob("*.png"))
     assert len(ablation) == len(STUDIES["ddpm_ablation"].arms(SCALES["cpu"]))
     assert len(list((folder / "samplers").glob("*.png"))) == len(SAMPLERS)
