@@ -10,22 +10,108 @@ eps (Ho et al. 2020), v = sqrt(alpha_bar) eps - sqrt(1 - alpha_bar) z_0 (Saliman
 """
 
 from collections.abc import Callable
-from typing import Literal
+from dataclasses import asdict, dataclass, field
+from functools import cached_property
+from typing import Any, ClassVar, Literal, get_args
 
 import torch
 from torch import Tensor
 
-from ldm_tutorial.noise import normal_like
-from ldm_tutorial.schedule import NoiseSchedule
+from ldm_tutorial.noise import in_float32, normal_like
+from ldm_tutorial.schedule import NoiseSchedule, ScheduleConfig
+from ldm_tutorial.storage import config_from_dict
 
 PredictionType = Literal["eps", "v", "x0"]
 Denoiser = Callable[[Tensor, Tensor], Tensor]  # (z_t, t) -> prediction
 
 
+@dataclass(frozen=True)
+class Objective:
+    """What a denoiser is trained on: how z_t is made, what is predicted, and how times
+    and labels are drawn. It travels whole from the recipe to the model to the disk.
+
+    Attributes:
+        schedule: the noise schedule.
+        prediction_type: what the denoiser predicts: eps, v or x0.
+        min_snr_gamma: bound on the weight of easy times in the loss (5 is usual), see
+            ``min_snr_weight``; null weighs all alike.
+        logit_normal: mean and standard deviation of the logit of t / T, for times that
+            keep away from both ends, see ``logit_normal_times``; null draws them
+            uniformly.
+        label_dropout: share of the labels hidden in training, for guidance.
+
+    Raises:
+        ValueError: for a value that no training can use.
+    """
+
+    kind: ClassVar[str] = "Objective"
+
+    schedule: ScheduleConfig = field(default_factory=ScheduleConfig)
+    prediction_type: PredictionType = "eps"
+    min_snr_gamma: float | None = None
+    logit_normal: tuple[float, float] | None = None
+    label_dropout: float = 0.1
+
+    def __post_init__(self):
+        if self.prediction_type not in get_args(PredictionType):
+            raise unknown(self.prediction_type)
+        if self.prediction_type == "eps" and self.schedule.zero_terminal_snr:
+            raise ValueError(
+                "eps says nothing about z_0 where no signal is left; with "
+                "zero_terminal_snr choose prediction_type v or x0"
+            )
+        if self.min_snr_gamma is not None and not self.min_snr_gamma > 0:
+            raise ValueError(f"min_snr_gamma={self.min_snr_gamma}; give more than 0")
+        if self.logit_normal is not None and not self.logit_normal[1] > 0:
+            raise ValueError(
+                f"logit_normal={self.logit_normal}; give a mean and a standard "
+                "deviation above 0"
+            )
+        if not 0 <= self.label_dropout <= 1:
+            raise ValueError(
+                f"label_dropout={self.label_dropout}; give a share, 0 to 1"
+            )
+
+    @cached_property
+    def noise_schedule(self) -> NoiseSchedule:
+        """The table of noise levels that ``schedule`` describes."""
+        return NoiseSchedule.from_config(self.schedule)
+
+    def loss(
+        self,
+        denoiser: Denoiser,
+        z_0: Tensor,
+        *,
+        generator: torch.Generator | None = None,
+    ) -> Tensor:
+        """``diffusion_loss`` of a denoiser on clean arrays z_0 (B, ...), a scalar."""
+        return diffusion_loss(
+            denoiser,
+            self.noise_schedule,
+            z_0,
+            self.prediction_type,
+            generator,
+            self.min_snr_gamma,
+            self.logit_normal,
+        )
+
+    @property
+    def config(self) -> dict[str, Any]:
+        """What is written beside the weights, as JSON values."""
+        return asdict(self)
+
+    @classmethod
+    def from_config(cls, config: dict[str, Any]) -> "Objective":
+        """The objective that a ``config`` describes."""
+        schedule = config_from_dict(ScheduleConfig, config.get("schedule", {}))
+        return config_from_dict(cls, config | {"schedule": schedule})
+
+
 def add_noise(z_0: Tensor, eps: Tensor, alpha_bar_t: Tensor) -> Tensor:
     """z_t for clean ``z_0`` and noise ``eps``, both (B, ...); ``alpha_bar_t``
     broadcasts against them, shape (B, 1, ..., 1) or ()."""
-    return alpha_bar_t.sqrt() * z_0 + (1 - alpha_bar_t).sqrt() * eps
+    z_t = alpha_bar_t.sqrt() * z_0 + (1 - alpha_bar_t).sqrt() * eps
+    return z_t.to(z_0.dtype)
 
 
 def prediction_target(
@@ -35,7 +121,8 @@ def prediction_target(
     if prediction_type == "eps":
         return eps
     if prediction_type == "v":
-        return alpha_bar_t.sqrt() * eps - (1 - alpha_bar_t).sqrt() * z_0
+        v = alpha_bar_t.sqrt() * eps - (1 - alpha_bar_t).sqrt() * z_0
+        return v.to(z_0.dtype)
     if prediction_type == "x0":
         return z_0
     raise unknown(prediction_type)
@@ -54,12 +141,14 @@ def split_prediction(
     """
     signal, noise = alpha_bar_t.sqrt(), (1 - alpha_bar_t).sqrt()
     if prediction_type == "eps":
-        return (z_t - noise * prediction) / signal, prediction
-    if prediction_type == "v":
-        return signal * z_t - noise * prediction, noise * z_t + signal * prediction
-    if prediction_type == "x0":
-        return prediction, (z_t - signal * prediction) / noise
-    raise unknown(prediction_type)
+        x0, eps = (z_t - noise * prediction) / signal, prediction
+    elif prediction_type == "v":
+        x0, eps = signal * z_t - noise * prediction, noise * z_t + signal * prediction
+    elif prediction_type == "x0":
+        x0, eps = prediction, (z_t - signal * prediction) / noise
+    else:
+        raise unknown(prediction_type)
+    return x0.to(z_t.dtype), eps.to(z_t.dtype)
 
 
 def diffusion_loss(
@@ -89,7 +178,7 @@ def diffusion_loss(
     alpha_bar_t = schedule.at(t, like=z_0)
     target = prediction_target(z_0, eps, alpha_bar_t, prediction_type)
     prediction = denoiser(add_noise(z_0, eps, alpha_bar_t), t)
-    error = (prediction - target).square()
+    error = in_float32(prediction - target).square()
     if min_snr_gamma is not None:
         snr = schedule.snr_at(t, like=z_0)
         error = min_snr_weight(snr, min_snr_gamma, prediction_type) * error

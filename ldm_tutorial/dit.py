@@ -7,12 +7,14 @@ scale, shift and gate of every branch (adaLN-Zero, sec. 3.2).
 
 import math
 from dataclasses import dataclass
+from typing import Any, ClassVar
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ldm_tutorial.layers import TimeEmbedding, zero_init
+from ldm_tutorial.storage import config_from_dict
 
 
 @dataclass(frozen=True)
@@ -47,6 +49,8 @@ class DiTConfig:
 class DiT(nn.Module):
     """eps_theta(z_t, t, y): (B, C, H, W), (B,), (B,) or None -> (B, C, H, W)."""
 
+    kind: ClassVar[str] = "DiT"
+
     def __init__(self, config: DiTConfig | None = None):
         super().__init__()
         self.config = config = config or DiTConfig()
@@ -61,6 +65,11 @@ class DiT(nn.Module):
         self.modulation = zero_init(nn.Linear(D, 2 * D))
         self.out = zero_init(nn.Linear(D, patch))
 
+    @classmethod
+    def from_config(cls, config: dict[str, Any]) -> "DiT":
+        """The DiT that the ``config`` of a saved one describes, with fresh weights."""
+        return cls(config_from_dict(DiTConfig, config))
+
     def forward(self, z_t: Tensor, t: Tensor, y: Tensor | None = None) -> Tensor:
         """Predict from noisy arrays.
 
@@ -69,7 +78,7 @@ class DiT(nn.Module):
             t: (B,), whole numbers or any in between.
             y: int64 (B,) classes; None means "no class" for every element.
         """
-        B, C, H, W = z_t.shape
+        _, C, H, W = z_t.shape
         p, n = self.config.patch_size, self.config.num_classes
         if self.config.in_channels != C or H % p or W % p:
             raise ValueError(

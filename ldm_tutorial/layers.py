@@ -137,14 +137,15 @@ class TimeEmbedding(nn.Module):
 
     def __init__(self, dim: int, frequencies: int = 128, max_period: float = 10_000.0):
         super().__init__()
-        steps = torch.arange(frequencies // 2) / (frequencies // 2)
-        frequency = torch.exp(-math.log(max_period) * steps)
-        self.register_buffer("frequency", frequency, persistent=False)
+        self.frequencies, self.max_period = frequencies, max_period
         self.mlp = nn.Sequential(
             nn.Linear(frequencies, dim), nn.SiLU(), nn.Linear(dim, dim)
         )
 
     def forward(self, t: Tensor) -> Tensor:
-        angle = t[:, None].to(self.frequency) * self.frequency[None]
+        count = self.frequencies // 2
+        steps = torch.arange(count, device=t.device) / count
+        # In float32 whatever the network's dtype: bfloat16 knows no 999.
+        angle = t[:, None].float() * torch.exp(-math.log(self.max_period) * steps)
         waves = torch.cat([angle.cos(), angle.sin()], dim=1)
         return self.mlp(waves.to(self.mlp[0].weight.dtype))

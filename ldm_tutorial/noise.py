@@ -31,6 +31,11 @@ def normal_like(x: Tensor, generator: Generators | None = None) -> Tensor:
     return eps.to(device=x.device, dtype=x.dtype)
 
 
+def in_float32(x: Tensor) -> Tensor:
+    """``x`` in float32, or as it is where it is more precise."""
+    return x.to(torch.promote_types(x.dtype, torch.float32))
+
+
 def generators(seed: int, n: int, start: int = 0) -> list[torch.Generator]:
     """Generators of the images ``start`` to ``start + n`` of a seed, on the CPU.
 

@@ -1,276 +1,368 @@
 """Latent diffusion = diffusion + a codec.
 
-    x   --codec.encode-->  z    --noise-->  z_t  --unet-->  prediction       (training)
+    x   --codec.encode-->  z    --noise-->  z_t  --denoiser-->  prediction   (training)
     z_T --sampler-->       z_0  --codec.decode-->  x                         (sampling)
 
-With a ``PixelCodec`` in place of the ``LatentCodec`` the same class is a pixel DDPM.
+The four parts are plugs. With a ``PixelCodec`` in place of the ``LatentCodec`` the same
+class is a pixel DDPM; any ``denoiser(z_t, t, y)`` takes the place of the UNet; the
+``Objective`` says what is learned; and a sampler is a function.
 """
 
-from collections.abc import Iterator
-from dataclasses import asdict
+import inspect
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Literal
+from typing import Any, Protocol
 
 import torch
 from torch import Tensor, nn
 
 from ldm_tutorial.codec import Codec, LatentCodec, PixelCodec
-from ldm_tutorial.diffusion import PredictionType, diffusion_loss
-from ldm_tutorial.noise import Generators, normal_like
-from ldm_tutorial.samplers import SAMPLERS, guided, last
-from ldm_tutorial.schedule import NoiseSchedule, ScheduleConfig
-from ldm_tutorial.storage import config_from_dict, load_model, save_model
-from ldm_tutorial.unet import UNet, UNetConfig
-from ldm_tutorial.vae import AutoencoderKL, VAEConfig
+from ldm_tutorial.diffusion import Objective
+from ldm_tutorial.dit import DiT
+from ldm_tutorial.noise import Generators, in_float32, normal_like
+from ldm_tutorial.samplers import SAMPLERS, Sampler, guided, last
+from ldm_tutorial.schedule import NoiseSchedule
+from ldm_tutorial.storage import describe, load_model, rebuild, save_model
+from ldm_tutorial.unet import UNet
 
-SamplerName = Literal["ddpm", "ddim", "dpm-solver++"]
+# What a model on disk may be made of, by the ``kind`` in its config.json.
+KINDS: dict[str, Any] = {
+    part.kind: part for part in (PixelCodec, LatentCodec, UNet, DiT, Objective)
+}
+
+Classes = Tensor | Sequence[int | str] | int | str | None
+
+
+class Denoiser(Protocol):
+    """The network of a diffusion model: any callable with this signature.
+
+    A model whose denoiser also has a ``kind`` and a ``config`` can be saved; see
+    ``LatentDiffusion.load``.
+    """
+
+    def __call__(self, z_t: Tensor, t: Tensor, y: Tensor | None = None, /) -> Tensor:
+        """The prediction (B, C, h, w) for noisy arrays z_t (B, C, h, w), times t int64
+        (B,) and classes y int64 (B,); ``y=None`` means "no class" for all, and so does
+        the label that comes after the last class."""
+        ...
 
 
 class LatentDiffusion(nn.Module):
-    """A codec, a denoiser and a noise schedule.
+    """A codec, a denoiser and what the denoiser is trained on.
 
     Args:
-        codec: ``PixelCodec`` or ``LatentCodec``.
-        unet: the denoiser, with as many channels as the codec's latents.
-        schedule: the noise schedule, as a config (which is saved with the model).
-        prediction_type: what the UNet predicts: eps, v or x0.
+        codec: brings images to arrays and back; see ``codec.Codec``.
+        denoiser: the network, for arrays of as many channels as the codec's.
+        objective: how z_t is made and what is predicted.
         image_size: side of the images in pixels.
         classes: names of the classes, empty for an unconditional model.
-        label_dropout: share of the labels hidden in training, for guidance.
-        min_snr_gamma: weigh the times of the loss as ``diffusion.min_snr_weight`` does.
-        logit_normal: draw them as ``diffusion.logit_normal_times`` does.
 
     Raises:
-        ValueError: if codec and UNet do not fit.
+        ValueError: if the denoiser's ``config`` speaks of other channels or classes.
     """
 
     def __init__(
         self,
         codec: Codec,
-        unet: UNet,
-        schedule: ScheduleConfig | None = None,
-        prediction_type: PredictionType = "eps",
+        denoiser: Callable[..., Tensor],
+        *,
+        objective: Objective | None = None,
         image_size: int = 64,
-        classes: tuple[str, ...] = (),
-        label_dropout: float = 0.1,
-        min_snr_gamma: float | None = None,
-        logit_normal: tuple[float, float] | None = None,
+        classes: Sequence[str] = (),
     ):
         super().__init__()
-        channels = codec.latent_shape(image_size)[0]
-        if channels != unet.config.in_channels:
-            raise ValueError(
-                f"the codec gives {channels} channels and the UNet takes "
-                f"{unet.config.in_channels}; build UNetConfig(in_channels={channels})"
-            )
-        if len(classes) != unet.config.num_classes:
-            raise ValueError(
-                f"{len(classes)} class names for a UNet of {unet.config.num_classes} "
-                "classes; give one name for each"
-            )
-        self.codec, self.unet = codec, unet
-        self.schedule_config = schedule or ScheduleConfig()
-        self.schedule = NoiseSchedule.from_config(self.schedule_config)
-        if prediction_type == "eps" and self.schedule.alpha_bar[-1] == 0:
-            raise ValueError(
-                "eps says nothing about z_0 where no signal is left; with "
-                "zero_terminal_snr choose prediction_type v or x0"
-            )
-        self.prediction_type = prediction_type
+        check_fit(denoiser, codec.latent_shape(image_size)[0], len(classes))
+        self.codec, self.denoiser = codec, denoiser
+        self.objective = objective or Objective()
         self.image_size, self.classes = image_size, tuple(classes)
-        self.label_dropout, self.min_snr_gamma = label_dropout, min_snr_gamma
-        self.logit_normal = logit_normal
+        # An empty array that goes where the model goes, and says where that is.
+        self.register_buffer("_place", torch.empty(0), persistent=False)
+        self._place: Tensor
 
     @property
     def device(self) -> torch.device:
-        return next(self.unet.parameters()).device
+        return self._place.device
+
+    @property
+    def unet(self) -> Any:
+        """The denoiser, by the name of the one that ships."""
+        return self.denoiser
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        super().__setattr__("denoiser" if name == "unet" else name, value)
+
+    @property
+    def schedule(self) -> NoiseSchedule:
+        return self.objective.noise_schedule
+
+    @property
+    def prediction_type(self) -> str:
+        return self.objective.prediction_type
 
     def forward(
-        self, x: Tensor, y: Tensor, generator: torch.Generator | None = None
+        self,
+        x: Tensor,
+        y: Tensor | None = None,
+        *,
+        generator: torch.Generator | None = None,
     ) -> tuple[Tensor, dict[str, Tensor]]:
         """Training loss for images (B, 3, H, W) and classes (B,), and its log."""
-        return self.loss(self.codec.encode(x, generator), y, generator)
+        return self.loss(self.codec.encode(x, generator), y, generator=generator)
 
     def loss(
-        self, z_0: Tensor, y: Tensor, generator: torch.Generator | None = None
+        self,
+        z_0: Tensor,
+        y: Tensor | None = None,
+        *,
+        generator: torch.Generator | None = None,
     ) -> tuple[Tensor, dict[str, Tensor]]:
         """The same for arrays that are encoded already; the classes of an
         unconditional model are not looked at."""
 
         def denoiser(z_t: Tensor, t: Tensor) -> Tensor:
-            return self.unet(z_t, t, self._hide(y, generator))
+            if not self.classes or y is None:
+                return self._in_its_dtype(z_t, t)
+            return self._in_its_dtype(z_t, t, self._hide(y, generator))
 
-        loss = diffusion_loss(
-            denoiser,
-            self.schedule,
-            z_0,
-            self.prediction_type,
-            generator,
-            self.min_snr_gamma,
-            self.logit_normal,
-        )
+        loss = self.objective.loss(denoiser, z_0, generator=generator)
         return loss, {"diffusion": loss.detach()}
 
-    def _hide(self, y: Tensor, generator: torch.Generator | None) -> Tensor | None:
+    def _hide(self, y: Tensor, generator: torch.Generator | None) -> Tensor:
         """Replace a share of the labels by "no class"."""
-        if not self.classes:
-            return None
         device = y.device if generator is None else generator.device
         chance = torch.rand(y.shape, generator=generator, device=device).to(y.device)
-        return y.masked_fill(chance < self.label_dropout, len(self.classes))
+        return y.masked_fill(chance < self.objective.label_dropout, len(self.classes))
 
     def sample(
-        self,
-        n: int | None = None,
-        *,
-        y: Tensor | int | str | None = None,
-        steps: int = 50,
-        sampler: SamplerName = "ddim",
-        eta: float = 0.0,
-        guidance_scale: float = 1.0,
-        guidance_rescale: float = 0.0,
-        generator: Generators | None = None,
+        self, n: int | None = None, *, y: Classes = None, **options: Any
     ) -> Tensor:
         """Draw images.
 
         Args:
-            n: how many; may be left out where ``y`` is a tensor.
-            y: classes (n,), one class for all as a number or a name, or None: each
-                class in turn (an unconditional model has no classes).
-            steps: denoiser calls, 1 to T.
-            sampler: ddpm, ddim or dpm-solver++.
-            eta: how noisy DDIM's steps are, 0 to 1.
-            guidance_scale: 1 is the plain model; see ``samplers.guided``.
-            guidance_rescale: 0 to 1, for large guidance scales.
-            generator: of the noise; a list of one for each image, as
-                ``gaussian.generators`` gives them, makes every image the same in a
-                batch of any size.
+            n: how many; may be left out where ``y`` has one entry for each.
+            y: classes, as numbers or names: one for each image, one for all, or None:
+                each class in turn (an unconditional model has no classes).
+            options: as in ``sample_latents``.
 
         Returns:
-            Images (n, 3, H, W), clamped to [-1, 1].
+            Images (n, 3, H, W) in float32, clamped to [-1, 1].
 
         Raises:
             ValueError: for a class, number, sampler or step count that does not fit.
         """
-        z_0 = last(
-            self.sample_latents(
-                n,
-                y=y,
-                steps=steps,
-                sampler=sampler,
-                eta=eta,
-                guidance_scale=guidance_scale,
-                guidance_rescale=guidance_rescale,
-                generator=generator,
-            )
-        )
+        z_0 = last(self.sample_latents(n, y=y, **options))
         with torch.no_grad():
-            return self.codec.decode(z_0).clamp(-1, 1)
+            return in_float32(self.codec.decode(z_0)).clamp(-1, 1)
 
     def sample_latents(
         self,
         n: int | None = None,
         *,
-        y: Tensor | int | str | None = None,
+        y: Classes = None,
         steps: int = 50,
-        sampler: SamplerName = "ddim",
+        sampler: str | Sampler = "ddim",
         eta: float = 0.0,
         guidance_scale: float = 1.0,
         guidance_rescale: float = 0.0,
+        schedule: NoiseSchedule | None = None,
+        z_T: Tensor | None = None,
         generator: Generators | None = None,
     ) -> Iterator[Tensor]:
-        """The sampler's arrays (n, C, h, w), one a step; arguments as in ``sample``."""
-        check_options(sampler, eta, guidance_rescale)
-        y = self._classes_for(n, y)
-        n = len(y) if y is not None else n
-        if guidance_scale != 1.0 and y is None:
+        """The sampler's arrays (n, C, h, w) in float32, one a step.
+
+        Args:
+            n, y: as in ``sample``.
+            steps: denoiser calls, 1 to T.
+            sampler: ddpm, ddim, dpm-solver++, or a function of one's own with the
+                signature of these; of the options it gets those that it names.
+            eta: how noisy DDIM's steps are, 0 to 1.
+            guidance_scale: 1 is the plain model; see ``samplers.guided``.
+            guidance_rescale: 0 to 1, for large guidance scales.
+            schedule: noise levels to sample on, in place of those of the training.
+            z_T: the noise to start from, (n, C, h, w); drawn if it is left out.
+            generator: of the noise; a list of one for each image, as
+                ``noise.generators`` gives them, makes every image the same in a
+                batch of any size.
+        """
+        draw = check_options(sampler, eta, guidance_scale, guidance_rescale)
+        labels = self._labels(n if z_T is None else len(z_T), y)
+        shape = self.codec.latent_shape(self.image_size)
+        count = labels.shape[0] if labels is not None else n
+        if guidance_scale != 1.0 and labels is None:
             raise ValueError(
                 f"guidance_scale={guidance_scale} was asked of an unconditional model; "
                 "leave it at 1"
             )
-        z_T = torch.empty(n, *self.codec.latent_shape(self.image_size))
-        z_T = normal_like(z_T.to(self.device), generator)
-        self.schedule.timesteps(steps)
-        return SAMPLERS[sampler](
-            guided(self.unet, y, guidance_scale, guidance_rescale),
-            self.schedule,
-            z_T,
-            steps=steps,
-            prediction_type=self.prediction_type,
-            clip=self.codec.clip,
-            generator=generator,
-            **({"eta": eta} if sampler == "ddim" else {}),
+        if z_T is None:
+            empty = torch.empty(count or 0, *shape, device=self.device)
+            z_T = normal_like(empty, generator)
+        elif tuple(z_T.shape[1:]) != tuple(shape):
+            raise ValueError(
+                f"z_T has shape {tuple(z_T.shape)}; this model starts from (n, "
+                f"{', '.join(map(str, shape))})"
+            )
+        schedule = schedule or self.schedule
+        schedule.timesteps(steps)  # complains about a number that does not fit
+        options = {
+            "steps": steps,
+            "prediction_type": self.prediction_type,
+            "clip": self.codec.clip,
+            "generator": generator,
+        } | ({"eta": eta} if eta else {})
+        denoiser = guided(
+            self._in_its_dtype,
+            labels,
+            guidance_scale,
+            guidance_rescale,
+            len(self.classes),
         )
+        return draw(denoiser, schedule, z_T, **named(draw, options))
 
-    def _classes_for(
-        self, n: int | None, y: Tensor | int | str | None
-    ) -> Tensor | None:
-        """Classes of ``n`` samples as a tensor, or None for an unconditional model."""
-        if not isinstance(y, Tensor) and (n is None or n < 1):
-            raise ValueError(f"n={n} samples were asked for; give a number from 1 on")
+    def _in_its_dtype(self, z_t: Tensor, t: Tensor, *y: Tensor) -> Tensor:
+        """The denoiser of float32 arrays, whatever it computes in itself."""
+        return in_float32(self.denoiser(z_t.to(self._place.dtype), t, *y))
+
+    def _labels(self, n: int | None, y: Classes) -> Tensor | None:
+        """Classes of ``n`` samples, int64 (n,), or None for an unconditional model."""
         if y is not None and not self.classes:
             raise ValueError("this model is unconditional; leave the classes out")
+        one = y is None or isinstance(y, int | str) or getattr(y, "ndim", 1) == 0
+        if one and (n is None or n < 1):
+            raise ValueError(f"n={n} samples were asked for; give a number from 1 on")
         if not self.classes:
             return None
         if y is None:
-            return torch.arange(n, device=self.device) % len(self.classes)
-        if isinstance(y, str):
-            if y not in self.classes:
-                raise ValueError(
-                    f"class {y!r} is unknown; choose from {', '.join(self.classes)}"
-                )
-            y = self.classes.index(y)
-        if isinstance(y, int):
-            y = torch.full((n,), y)
-        if n not in (None, len(y)):
-            raise ValueError(f"{len(y)} classes were given for n={n} samples")
-        if bool(((y < 0) | (y >= len(self.classes))).any()):
+            return torch.arange(n or 0, device=self.device) % len(self.classes)
+        given: Any = [y] if isinstance(y, int | str) else y
+        if isinstance(given, Sequence):
+            given = [self._number(c) if isinstance(c, str) else c for c in given]
+        labels = torch.as_tensor(given).reshape(-1)
+        if labels.is_floating_point() or labels.is_complex():
+            raise TypeError(
+                f"classes of type {labels.dtype} were given; give whole numbers, or "
+                "names"
+            )
+        labels = labels.expand(n) if one and n else labels
+        if n not in (None, len(labels)):
+            raise ValueError(f"{len(labels)} classes were given for n={n} samples")
+        if not len(labels):
+            raise ValueError("no classes were given; give one for each sample, or n")
+        least, most = int(labels.min()), int(labels.max())
+        if least < 0 or most >= len(self.classes):
             raise ValueError(
-                f"classes from {int(y.min())} to {int(y.max())} were given; "
+                f"classes from {least} to {most} were given; "
                 f"this model knows 0 to {len(self.classes) - 1}"
             )
-        return y.to(self.device)
+        return labels.to(self.device, torch.int64)
+
+    def _number(self, name: str) -> int:
+        if name not in self.classes:
+            raise ValueError(
+                f"class {name!r} is unknown; choose from {', '.join(self.classes)}"
+            )
+        return self.classes.index(name)
 
     def save(self, folder: str | Path, dtype: torch.dtype | None = None) -> None:
-        """Write the whole model, codec and all, to a folder."""
-        vae = asdict(self.codec.vae.config) if hasattr(self.codec, "vae") else None
+        """Write the whole model, codec and all, to a folder; ``dtype`` as in
+        ``storage.save_model``.
+
+        Raises:
+            TypeError: for a part of one's own without ``kind`` and ``config``.
+        """
         config = {
-            "vae": vae,
-            "unet": asdict(self.unet.config),
-            "schedule": asdict(self.schedule_config),
-            "prediction_type": self.prediction_type,
+            "codec": describe(self.codec, "codec"),
+            "denoiser": describe(self.denoiser, "denoiser"),
+            "objective": describe(self.objective, "objective"),
             "image_size": self.image_size,
             "classes": self.classes,
-            "label_dropout": self.label_dropout,
-            "min_snr_gamma": self.min_snr_gamma,
-            "logit_normal": self.logit_normal,
         }
-        save_model(folder, "LatentDiffusion", config, self.state_dict(), dtype)
+        tensors = {k.replace("_orig_mod.", ""): v for k, v in self.state_dict().items()}
+        save_model(folder, "LatentDiffusion", config, tensors, dtype)  # not compiled
 
     @classmethod
-    def load(cls, folder: str | Path) -> "LatentDiffusion":
-        """Read a model from a folder, or a shipped one by its name (``ldm-f8``)."""
+    def load(
+        cls, folder: str | Path, kinds: Mapping[str, Any] | None = None
+    ) -> "LatentDiffusion":
+        """Read a model from a folder, or a shipped one by its name (``ldm-f8``).
+
+        Args:
+            kinds: classes of one's own, by the ``kind`` under which they were saved;
+                each has a class method ``from_config(config)``.
+
+        Raises:
+            ValueError: for a kind that is not known.
+        """
         config, tensors = load_model(folder, "LatentDiffusion")
-        vae = config.pop("vae")
-        unet = UNet(config_from_dict(UNetConfig, config.pop("unet")))
-        codec: Codec = PixelCodec(unet.config.in_channels)
-        if vae is not None:
-            codec = LatentCodec(AutoencoderKL(config_from_dict(VAEConfig, vae)))
-        schedule = config_from_dict(ScheduleConfig, config.pop("schedule"))
-        model = cls(codec, unet, schedule, **config)
+        config, tensors = upgrade(config, tensors)
+        known = KINDS | dict(kinds or {})
+        parts = [rebuild(config.pop(p), known) for p in ("codec", "denoiser")]
+        model = cls(*parts, objective=rebuild(config.pop("objective"), known), **config)
         model.load_state_dict(tensors)
         return model.eval()
 
 
-def check_options(sampler: str, eta: float, guidance_rescale: float) -> None:
-    """Raise a ValueError for what no sampler, or not this one, can do."""
-    if sampler not in SAMPLERS:
+def check_fit(denoiser: Any, channels: int, classes: int) -> None:
+    """Raise a ValueError if a denoiser says of itself that it takes arrays of other
+    channels than ``channels``, or knows another number of classes."""
+    config = getattr(denoiser, "config", None)
+    if getattr(config, "in_channels", channels) != channels:
         raise ValueError(
-            f"sampler {sampler!r} is unknown; choose {', '.join(SAMPLERS)}"
+            f"the codec gives {channels} channels and the denoiser takes "
+            f"{config.in_channels}; build it with in_channels={channels}"
+        )
+    if getattr(config, "num_classes", classes) != classes:
+        raise ValueError(
+            f"{classes} class names for a denoiser of {config.num_classes} "
+            "classes; give one name for each"
+        )
+
+
+def check_options(
+    sampler: str | Sampler, eta: float, guidance_scale: float, guidance_rescale: float
+) -> Sampler:
+    """The sampler of this name; a ValueError for what no sampler, or not this one, can
+    do."""
+    if isinstance(sampler, str) and sampler not in SAMPLERS:
+        raise ValueError(
+            f"sampler {sampler!r} is unknown; choose {', '.join(SAMPLERS)}, or give a "
+            "function"
         )
     if not 0 <= eta <= 1:
         raise ValueError(f"eta={eta}; give 0 (deterministic) to 1 (as noisy as DDPM)")
-    if eta and sampler != "ddim":
+    if eta and isinstance(sampler, str) and sampler != "ddim":
         raise ValueError(f"eta={eta} is an option of ddim; leave it out with {sampler}")
+    if not abs(guidance_scale) < float("inf"):
+        raise ValueError(f"guidance_scale={guidance_scale}; give a finite number")
     if not 0 <= guidance_rescale <= 1:
         raise ValueError(f"guidance_rescale={guidance_rescale}; give 0 to 1")
+    return SAMPLERS[sampler] if isinstance(sampler, str) else sampler
+
+
+def named(function: Callable[..., Any], options: dict[str, Any]) -> dict[str, Any]:
+    """The options that a function takes by name."""
+    parameters = inspect.signature(function).parameters
+    if any(p.kind is p.VAR_KEYWORD for p in parameters.values()):
+        return options
+    return {name: value for name, value in options.items() if name in parameters}
+
+
+def upgrade(
+    config: dict[str, Any], tensors: dict[str, Tensor]
+) -> tuple[dict[str, Any], dict[str, Tensor]]:
+    """A model as it is written today, from one that was written before its parts had
+    kinds of their own."""
+    if "denoiser" in config:
+        return config, tensors
+    vae, unet = config.pop("vae"), config.pop("unet")
+    old = ("schedule", "prediction_type", "min_snr_gamma", "logit_normal")
+    objective = {k: config.pop(k) for k in (*old, "label_dropout") if k in config}
+    codec = {"kind": "LatentCodec", "vae": vae}
+    if vae is None:
+        codec = {"kind": "PixelCodec", "channels": unet["in_channels"]}
+    parts = {
+        "codec": codec,
+        "denoiser": {"kind": "UNet", **unet},
+        "objective": {"kind": "Objective", **objective},
+    }
+    renamed = {k.replace("unet.", "denoiser.", 1): v for k, v in tensors.items()}
+    return config | parts, renamed

@@ -4,19 +4,52 @@ Every sampler is a generator with one signature. It yields the array after each 
 
     *steps, z_0 = ddim(denoiser, schedule, z_T, steps=50)    # all of them
     z_0 = last(ddim(denoiser, schedule, z_T, steps=50))      # only the end
+
+The array is kept in float32 from step to step, and the denoiser sees it in the dtype of
+z_T: a thousand roundings to bfloat16 would add up.
 """
 
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
+from functools import wraps
+from typing import Any
 
 import torch
 from torch import Tensor
 
 from ldm_tutorial.diffusion import Denoiser, PredictionType, split_prediction
-from ldm_tutorial.noise import Generators, normal_like
+from ldm_tutorial.noise import Generators, in_float32, normal_like
 from ldm_tutorial.schedule import NoiseSchedule
 
 Sampler = Callable[..., Iterator[Tensor]]
+
+
+def sampler(steps_of: Sampler) -> Sampler:
+    """Check the arguments of a sampler, and let it compute in float32.
+
+    Raises:
+        ValueError: for a clip that is no bound.
+        TypeError: for z_T that are no floating-point numbers.
+    """
+
+    @wraps(steps_of)
+    @torch.no_grad()
+    def run(
+        denoiser: Denoiser, schedule: NoiseSchedule, z_T: Tensor, **options: Any
+    ) -> Iterator[Tensor]:
+        if not z_T.is_floating_point():
+            raise TypeError(f"z_T is {z_T.dtype}; give standard normal noise, float32")
+        clip = options.get("clip")
+        if clip is not None and not clip > 0:
+            raise ValueError(f"clip={clip}; give a bound above 0, or None for none")
+
+        def in_its_dtype(z_t: Tensor, t: Tensor) -> Tensor:
+            return in_float32(denoiser(z_t.to(z_T.dtype), t))
+
+        for z in steps_of(in_its_dtype, schedule, in_float32(z_T), **options):
+            yield z.to(z_T.dtype)
+
+    return run
 
 
 def ddpm_step(
@@ -73,7 +106,7 @@ def estimate(
     ``clip`` bounds the estimate of z_0 to [-clip, clip]; eps follows it.
     """
     times = torch.full((len(z_t),), t, device=z_t.device)
-    alpha_bar_t = schedule.at(times, like=z_t)
+    alpha_bar_t = schedule.alpha_bar[t]
     prediction = denoiser(z_t, times)
     x0, eps = split_prediction(prediction, z_t, alpha_bar_t, prediction_type)
     if clip is not None:
@@ -82,7 +115,7 @@ def estimate(
     return x0, eps
 
 
-@torch.no_grad()
+@sampler
 def ddpm(
     denoiser: Denoiser,
     schedule: NoiseSchedule,
@@ -105,13 +138,13 @@ def ddpm(
             the B arrays makes them independent of the batch they are drawn in.
     """
     z = z_T
-    for t, alpha_bar_t, alpha_bar_s in intervals(schedule, steps, z_T):
+    for t, alpha_bar_t, alpha_bar_s in intervals(schedule, steps):
         x0, _ = estimate(denoiser, schedule, z, t, prediction_type, clip)
         z = ddpm_step(z, x0, alpha_bar_t, alpha_bar_s, generator)
         yield z
 
 
-@torch.no_grad()
+@sampler
 def ddim(
     denoiser: Denoiser,
     schedule: NoiseSchedule,
@@ -125,14 +158,16 @@ def ddim(
 ) -> Iterator[Tensor]:
     """DDIM (Song et al. 2021, eq. 12). Arguments as in ``ddpm``, and ``eta``: from 0,
     deterministic, to 1, as noisy as DDPM."""
+    if not 0 <= eta <= 1:
+        raise ValueError(f"eta={eta}; give 0 (deterministic) to 1 (as noisy as DDPM)")
     z = z_T
-    for t, alpha_bar_t, alpha_bar_s in intervals(schedule, steps, z_T):
+    for t, alpha_bar_t, alpha_bar_s in intervals(schedule, steps):
         x0, eps = estimate(denoiser, schedule, z, t, prediction_type, clip)
         z = ddim_step(x0, eps, alpha_bar_t, alpha_bar_s, eta, generator)
         yield z
 
 
-@torch.no_grad()
+@sampler
 def dpm_solver_pp(
     denoiser: Denoiser,
     schedule: NoiseSchedule,
@@ -150,7 +185,7 @@ def dpm_solver_pp(
     """
     z = z_T
     before = None  # the estimate of z_0 one step ago, and how far that step went
-    for t, alpha_bar_t, alpha_bar_s in intervals(schedule, steps, z_T):
+    for t, alpha_bar_t, alpha_bar_s in intervals(schedule, steps):
         x0, _ = estimate(denoiser, schedule, z, t, prediction_type, clip)
         h = half_log_snr(alpha_bar_s) - half_log_snr(alpha_bar_t)
         ahead = x0
@@ -186,13 +221,12 @@ SAMPLERS: dict[str, Sampler] = {
 }
 
 
-def intervals(
-    schedule: NoiseSchedule, steps: int, like: Tensor
-) -> list[tuple[int, Tensor, Tensor]]:
+def intervals(schedule: NoiseSchedule, steps: int) -> list[tuple[int, Tensor, Tensor]]:
     """(t, alpha_bar_t, alpha_bar_s) for each step from t down to the next time s; the
-    last step ends at alpha_bar_s = 1, without noise."""
+    last step ends at alpha_bar_s = 1, without noise. The scalars stay where the
+    schedule is, on the CPU: they multiply arrays on any device, and nothing waits."""
     times = schedule.timesteps(steps)
-    alpha_bar = schedule.alpha_bar.to(like.device, like.dtype)
+    alpha_bar = schedule.alpha_bar
     ends = [*alpha_bar[times[1:]], alpha_bar.new_ones(())]
     return list(zip(times, alpha_bar[times], ends, strict=True))
 
@@ -203,37 +237,47 @@ def last(arrays: Iterable[Tensor]) -> Tensor:
 
 
 def guided(
-    unet: Callable[..., Tensor],
+    denoiser: Callable[..., Tensor],
     y: Tensor | None,
     guidance_scale: float = 1.0,
     guidance_rescale: float = 0.0,
+    no_class: int | None = None,
 ) -> Denoiser:
     """A denoiser for classes ``y`` with classifier-free guidance (Ho & Salimans 2022).
 
     The prediction is uncond + guidance_scale * (cond - uncond): 1 is the plain
     conditional model, 0 ignores the class, more than 1 exaggerates it. Guidance costs
-    two evaluations a step, done as one batch.
+    two evaluations a step.
 
     Args:
-        unet: maps (z_t, t, y) to a prediction; ``y=None`` means no class.
+        denoiser: maps (z_t, t, y) to a prediction; ``y=None`` means no class.
         y: int64 (B,), or None for unconditional sampling.
         guidance_rescale: how far the prediction's spread, which guidance inflates, is
             brought back to that of the conditional one: 0 not, 1 all the way (Lin et
             al. 2024, eqs. 15 and 16).
+        no_class: the label that stands for "no class"; with it both evaluations are
+            one batch, without it the second one is a call with ``y=None``.
     """
-    if y is None or guidance_scale == 1.0:
-        return lambda z_t, t: unet(z_t, t, y)
-    no_class = torch.full_like(y, unet.config.num_classes)
+    if y is None:
+        return lambda z_t, t: denoiser(z_t, t)
+    if guidance_scale == 1.0:
+        return lambda z_t, t: denoiser(z_t, t, y)
 
-    def denoiser(z_t: Tensor, t: Tensor) -> Tensor:
-        both = unet(z_t.repeat(2, 1, 1, 1), t.repeat(2), torch.cat([y, no_class]))
-        cond, uncond = both.chunk(2)
-        mixed = uncond + guidance_scale * (cond - uncond)
-        return torch.lerp(mixed, mixed * spread(cond) / spread(mixed), guidance_rescale)
+    def both(z_t: Tensor, t: Tensor) -> tuple[Tensor, Tensor]:
+        if no_class is None:
+            return denoiser(z_t, t, y), denoiser(z_t, t, None)
+        labels = torch.cat([y, torch.full_like(y, no_class)])
+        cond, uncond = denoiser(torch.cat([z_t, z_t]), t.repeat(2), labels).chunk(2)
+        return cond, uncond
 
-    return denoiser
+    def mixed(z_t: Tensor, t: Tensor) -> Tensor:
+        cond, uncond = both(z_t, t)
+        mix = uncond + guidance_scale * (cond - uncond)
+        return torch.lerp(mix, mix * spread(cond) / spread(mix), guidance_rescale)
+
+    return mixed
 
 
 def spread(x: Tensor) -> Tensor:
-    """Standard deviation of each array of a batch, (B, 1, 1, 1)."""
-    return x.std(dim=(1, 2, 3), keepdim=True)
+    """Standard deviation of each array of a batch (B, ...), shaped (B, 1, ..., 1)."""
+    return x.flatten(1).std(dim=1).view(-1, *[1] * (x.ndim - 1))

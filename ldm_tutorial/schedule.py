@@ -6,8 +6,8 @@ Ho et al., "Denoising Diffusion Probabilistic Models", 2020 (arXiv:2006.11239).
 """
 
 import math
-from dataclasses import dataclass
-from typing import Literal
+from dataclasses import dataclass, field
+from typing import Any, Literal
 
 import torch
 from torch import Tensor
@@ -36,11 +36,18 @@ class ScheduleConfig:
     zero_terminal_snr: bool = False
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class NoiseSchedule:
-    """One tensor, ``alpha_bar`` of shape (T,), falling from about 1 to about 0."""
+    """One tensor, ``alpha_bar`` of shape (T,), falling from about 1 to about 0.
+
+    Index t = 0 is already noisy: the clean array stands before it, where alpha_bar = 1.
+    """
 
     alpha_bar: Tensor
+    # alpha_bar on every device that asked for it: no copy at each step
+    _tables: dict[torch.device, Tensor] = field(
+        default_factory=dict, init=False, repr=False
+    )
 
     def __post_init__(self):
         a = self.alpha_bar
@@ -52,6 +59,14 @@ class NoiseSchedule:
 
     def __len__(self) -> int:
         return len(self.alpha_bar)
+
+    def __eq__(self, other: Any) -> bool:
+        if not isinstance(other, NoiseSchedule):
+            return NotImplemented
+        return torch.equal(self.alpha_bar.cpu(), other.alpha_bar.cpu())
+
+    def __hash__(self) -> int:
+        return hash(tuple(self.alpha_bar.tolist()))
 
     @property
     def beta(self) -> Tensor:
@@ -65,10 +80,13 @@ class NoiseSchedule:
         return self.alpha_bar / (1.0 - self.alpha_bar)
 
     def at(self, t: Tensor, like: Tensor) -> Tensor:
-        """alpha_bar at the times ``t`` of shape (B,), shaped (B, 1, ..., 1) and with
-        the device and dtype of ``like``, so that it multiplies a batch."""
-        values = self.alpha_bar.to(like.device, like.dtype)[t]
-        return values.view(-1, *[1] * (like.ndim - 1))
+        """alpha_bar at the times ``t`` of shape (B,), shaped (B, 1, ..., 1) and on the
+        device of ``like``, so that it multiplies a batch. It stays in float32: in half
+        precision 1 - alpha_bar is 0 where there is little noise."""
+        table = self._tables.get(like.device)
+        if table is None:
+            table = self._tables[like.device] = self.alpha_bar.to(like.device)
+        return table[t].view(-1, *[1] * (like.ndim - 1))
 
     def snr_at(self, t: Tensor, like: Tensor) -> Tensor:
         """The signal-to-noise ratio at times (B,), shaped as in ``at``."""

@@ -7,6 +7,7 @@ carries them inside it.
 
 import json
 import os
+from collections.abc import Mapping
 from dataclasses import asdict, fields
 from pathlib import Path
 from typing import Any
@@ -84,6 +85,39 @@ def load_model(name: str | Path, kind: str) -> tuple[dict[str, Any], dict[str, T
     if found != kind:
         raise ValueError(f"{folder} holds a model of kind {found!r}; wanted {kind!r}")
     return config, {k: v.float() for k, v in tensors.items()}
+
+
+def describe(part: Any, role: str) -> dict[str, Any]:
+    """The kind and the config under which a part of a model is saved, as JSON values.
+
+    Raises:
+        TypeError: if it lacks one of them; it would come back as something else.
+    """
+    kind, config = (getattr(part, name, None) for name in ("kind", "config"))
+    if not isinstance(kind, str) or config is None:
+        raise TypeError(
+            f"this {role}, a {type(part).__name__}, cannot be saved: give it a name "
+            "`kind`, a `config` of JSON values and a class method `from_config`, or "
+            "save its state_dict yourself"
+        )
+    values = config if isinstance(config, dict) else config_to_dict(config)
+    return {"kind": kind, **values}
+
+
+def rebuild(described: dict[str, Any], known: Mapping[str, Any]) -> Any:
+    """The part of a model that ``describe`` described, with fresh weights.
+
+    Raises:
+        ValueError: for a kind that is not in ``known``.
+    """
+    kind = described["kind"]
+    if kind not in known:
+        raise ValueError(
+            f"this model has a part of kind {kind!r}, which is unknown here; known are "
+            f"{', '.join(known)}; give its class: kinds={{{kind!r}: ...}}"
+        )
+    config = {name: value for name, value in described.items() if name != "kind"}
+    return known[kind].from_config(config)
 
 
 def config_to_dict(config: Any) -> dict[str, Any]:

@@ -7,6 +7,7 @@ input is an image or a latent.
 """
 
 from dataclasses import dataclass, replace
+from typing import Any, ClassVar
 
 import torch
 import torch.nn.functional as F
@@ -22,6 +23,7 @@ from ldm_tutorial.layers import (
     group_norm,
     zero_init,
 )
+from ldm_tutorial.storage import config_from_dict
 
 
 @dataclass(frozen=True)
@@ -51,6 +53,8 @@ class UNetConfig:
 
 class UNet(nn.Module):
     """eps_theta(z_t, t, y): (B, C, H, W), (B,), (B,) or None -> (B, C, H, W)."""
+
+    kind: ClassVar[str] = "UNet"
 
     def __init__(self, config: UNetConfig | None = None):
         super().__init__()
@@ -89,6 +93,11 @@ class UNet(nn.Module):
             zero_init(conv3x3(width, config.in_channels * p**2)),
         )
 
+    @classmethod
+    def from_config(cls, config: dict[str, Any]) -> "UNet":
+        """The UNet that the ``config`` of a saved one describes, with fresh weights."""
+        return cls(config_from_dict(UNetConfig, config))
+
     def forward(self, z_t: Tensor, t: Tensor, y: Tensor | None = None) -> Tensor:
         """Predict from noisy arrays.
 
@@ -98,13 +107,15 @@ class UNet(nn.Module):
             y: int64 (B,) classes; None means "no class" for every element.
 
         Raises:
-            ValueError: for a shape or a class that does not fit.
+            ValueError: for a shape that does not fit. Whether the classes are known is
+                asked where they come in (``LatentDiffusion.sample``, ``train_ldm``):
+                looking at values here would make a GPU wait at every step.
         """
         h, skips, emb = self.descend(z_t, t, y)
         for layers in self.up:
             if isinstance(layers[0], ResBlock):
                 h = torch.cat([h, skips.pop()], dim=1)
-            h = run(layers, h, emb)
+            h = apply(layers, h, emb)
         return F.pixel_shuffle(self.out(h), self.config.patch_size)
 
     def descend(
@@ -125,9 +136,9 @@ class UNet(nn.Module):
         h = self.stem(F.pixel_unshuffle(z_t, self.config.patch_size))
         skips = [h]
         for layers in self.down:
-            h = run(layers, h, emb)
+            h = apply(layers, h, emb)
             skips.append(h)
-        return run(self.middle, h, emb), skips, emb
+        return apply(self.middle, h, emb), skips, emb
 
     def _check(self, z_t: Tensor, y: Tensor | None) -> None:
         config = self.config
@@ -143,14 +154,9 @@ class UNet(nn.Module):
                 "classes were given to an unconditional UNet; leave them out, or build "
                 "it with num_classes > 0"
             )
-        if y is not None and not bool(((y >= 0) & (y <= config.num_classes)).all()):
-            raise ValueError(
-                f"classes from {int(y.min())} to {int(y.max())} were given; "
-                f"this UNet knows 0 to {config.num_classes - 1}"
-            )
 
 
-def run(layers: nn.ModuleList, h: Tensor, emb: Tensor) -> Tensor:
+def apply(layers: nn.ModuleList, h: Tensor, emb: Tensor) -> Tensor:
     """Apply layers in turn; residual blocks also see the embedding."""
     for layer in layers:
         h = layer(h, emb) if isinstance(layer, ResBlock) else layer(h)

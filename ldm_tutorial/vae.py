@@ -195,7 +195,8 @@ class AutoencoderKL(nn.Module):
                 f"got images of shape {tuple(x.shape)}; this autoencoder wants "
                 f"(B, {wanted}, H, W) with H and W multiples of {f}"
             )
-        mu, logvar = self.encoder(x).float().chunk(2, dim=1)  # also under autocast
+        moments = self.encoder(x.to(self.dtype))
+        mu, logvar = moments.float().chunk(2, dim=1)  # in half precision too
         return DiagonalGaussian(mu, logvar)
 
     def decode(self, z: Tensor) -> Tensor:
@@ -205,7 +206,12 @@ class AutoencoderKL(nn.Module):
                 f"got latents of shape {tuple(z.shape)}; this decoder wants "
                 f"(B, {self.config.latent_channels}, h, w)"
             )
-        return self.decoder(z)
+        return self.decoder(z.to(self.dtype))
+
+    @property
+    def dtype(self) -> torch.dtype:
+        """What the weights are kept in; images and latents may be of another."""
+        return next(self.parameters()).dtype
 
     def forward(
         self, x: Tensor, generator: torch.Generator | None = None

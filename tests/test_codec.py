@@ -42,10 +42,52 @@ def test_decode_undoes_the_scaling(codec):
     assert_close(codec.decode(codec.normalise(raw)), wanted, atol=1e-5, rtol=1e-4)
 
 
-def test_the_autoencoder_is_frozen(codec):
+def test_a_codec_leaves_its_autoencoder_free_and_encodes_without_a_gradient(codec):
     codec.train()
-    assert not codec.vae.training
-    assert not any(p.requires_grad for p in codec.parameters())
+    assert not codec.vae.training  # dropout has no place in a codec
+    assert all(p.requires_grad for p in codec.vae.parameters())
+    x = torch.randn(1, 3, 32, 32)
+    assert not codec.encode(x).requires_grad
+    assert not codec.decode(codec.encode(x)).requires_grad
+    assert not any(p.requires_grad for p in codec.freeze().parameters())
+
+
+def test_what_comes_from_the_disk_is_frozen(codec, tmp_path):
+    codec.save(tmp_path)
+    assert not any(p.requires_grad for p in LatentCodec.load(tmp_path).parameters())
+
+
+def test_gradients_reach_the_latent_that_asks_for_them(codec):
+    z = torch.randn(1, 4, 4, 4, requires_grad=True)
+    codec.freeze().decode(z).sum().backward()
+    assert bool((z.grad != 0).any())
+
+
+def test_statistics_stay_in_float32_and_the_dtype_follows_the_input(codec):
+    z = torch.randn(2, 4, 4, 4, generator=torch.Generator().manual_seed(0))
+    wanted, std = codec.decode(z), codec.std.clone()
+    half = codec.to(torch.bfloat16)
+    assert torch.equal(half.std, std) and half.vae.dtype == torch.bfloat16
+    found = half.decode(z)
+    assert found.dtype == torch.float32
+    assert float((found - wanted).std() / wanted.std()) < 0.03
+    assert half.encode(torch.randn(1, 3, 32, 32)).dtype == torch.float32
+
+
+def test_measuring_leaves_the_callers_random_state_alone():
+    vae, x = AutoencoderKL(CONFIG), [torch.randn(8, 3, 32, 32)]
+    torch.manual_seed(3)
+    wanted = torch.rand(2)
+    torch.manual_seed(3)
+    one, two = LatentCodec.fit(vae, x), LatentCodec.fit(vae, x)
+    assert torch.equal(torch.rand(2), wanted)
+    assert torch.equal(one.mean, two.mean)
+
+
+@pytest.mark.parametrize("size", [4, 10, 12])
+def test_images_that_cannot_be_halved_so_often_are_refused(codec, size):
+    with pytest.raises(ValueError, match=f"images of {size} pixels.*multiple of 8"):
+        codec.latent_shape(size)
 
 
 def test_save_and_load_keep_everything(codec, tmp_path):

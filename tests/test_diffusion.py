@@ -1,9 +1,12 @@
+import json
+
 import pytest
 import torch
 from diffusers import DDPMScheduler
 from torch.testing import assert_close
 
 from ldm_tutorial.diffusion import (
+    Objective,
     add_noise,
     diffusion_loss,
     logit_normal_times,
@@ -11,7 +14,7 @@ from ldm_tutorial.diffusion import (
     prediction_target,
     split_prediction,
 )
-from ldm_tutorial.schedule import NoiseSchedule
+from ldm_tutorial.schedule import NoiseSchedule, ScheduleConfig
 
 TYPES = ["eps", "v", "x0"]
 
@@ -164,3 +167,55 @@ def test_a_weight_is_finite_where_no_signal_is_left():
         assert min_snr_weight(snr, 5.0, kind).isfinite().all()
     with pytest.raises(ValueError, match="choose eps, v or x0"):
         min_snr_weight(snr, 5.0, "score")
+
+
+@pytest.mark.parametrize(
+    "wrong, message",
+    [
+        ({"label_dropout": 1.5}, "label_dropout=1.5; give a share, 0 to 1"),
+        ({"min_snr_gamma": 0}, "min_snr_gamma=0; give more than 0"),
+        ({"logit_normal": (0.0, 0.0)}, "standard deviation above 0"),
+        ({"prediction_type": "noise"}, "'noise' is unknown; choose eps, v or x0"),
+        ({"schedule": ScheduleConfig(zero_terminal_snr=True)}, "choose prediction_ty"),
+    ],
+)
+def test_an_objective_that_no_training_can_use_is_refused(wrong, message):
+    with pytest.raises(ValueError, match=message) as caught:
+        Objective(**wrong)
+    assert "\n" not in str(caught.value)
+
+
+def test_an_objective_comes_back_from_its_config():
+    schedule = ScheduleConfig("cosine", 100)
+    objective = Objective(schedule, "v", 5.0, (-0.4, 1.0), 0.2)
+    written = json.loads(json.dumps(objective.config))
+    assert Objective.from_config(written) == objective
+    assert objective.noise_schedule == NoiseSchedule.cosine(100)
+
+
+@pytest.mark.parametrize("kind", TYPES)
+def test_the_objective_has_the_loss_that_its_fields_describe(kind, arrays):
+    z_0 = arrays[0]
+    objective = Objective(prediction_type=kind, min_snr_gamma=5.0, logit_normal=(0, 1))
+
+    def denoiser(z_t, t):
+        return 0.5 * z_t
+
+    found = objective.loss(denoiser, z_0, generator=seeded())
+    schedule = NoiseSchedule.linear()
+    wanted = diffusion_loss(denoiser, schedule, z_0, kind, seeded(), 5.0, (0, 1))
+    assert_close(found, wanted)
+
+
+@pytest.mark.parametrize("kind", TYPES)
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
+def test_a_prediction_in_half_precision_is_split_in_float32(kind, dtype, arrays):
+    """Where there is little noise, 1 - alpha_bar would be 0 in half precision."""
+    z_0, eps, t = arrays
+    alpha_bar_t = NoiseSchedule.linear().at(t, z_0)
+    z_t = add_noise(z_0.to(dtype), eps.to(dtype), alpha_bar_t)
+    target = prediction_target(z_0.to(dtype), eps.to(dtype), alpha_bar_t, kind)
+    assert z_t.dtype == target.dtype == dtype
+    x0, noise = split_prediction(target, z_t, alpha_bar_t, kind)
+    assert x0.dtype == noise.dtype == dtype
+    assert bool(x0.isfinite().all()) and bool(noise.isfinite().all())

@@ -135,7 +135,7 @@ def test_records_agree_with_the_recipe_and_the_weights(name, ldm):
     else:
         fresh = recipes.build_ldm(recipe, codec, tuple(CLASS_NAMES))
         assert ldm.unet.config == fresh.unet.config
-        assert ldm.schedule_config == recipe.schedule
+        assert ldm.objective == recipe.objective
         assert ldm.classes == tuple(CLASS_NAMES) and ldm.image_size == recipe.size
 
 

@@ -73,8 +73,23 @@ def test_at_shapes_alpha_bar_like_the_batch():
     schedule = NoiseSchedule.linear()
     like = torch.zeros(2, 4, 8, 8, dtype=torch.float64)
     values = schedule.at(torch.tensor([0, 999]), like)
-    assert values.shape == (2, 1, 1, 1) and values.dtype == torch.float64
-    assert_close(values.flatten().float(), schedule.alpha_bar[[0, 999]])
+    assert values.shape == (2, 1, 1, 1)
+    assert_close(values.flatten(), schedule.alpha_bar[[0, 999]])
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
+def test_coefficients_stay_in_float32(dtype):
+    """In half precision 1 - alpha_bar would be 0 where there is little noise."""
+    schedule = NoiseSchedule.linear()
+    values = schedule.at(torch.tensor([0]), torch.zeros(1, 4, dtype=dtype))
+    assert_close(1 - values.flatten(), torch.tensor([1e-4]), atol=1e-6, rtol=0)
+
+
+def test_schedules_are_equal_if_their_tables_are():
+    one, two = NoiseSchedule.linear(), NoiseSchedule.linear()
+    two.at(torch.tensor([3]), torch.zeros(1, 2))  # leaves a copy of its table behind
+    assert one == two and hash(one) == hash(two)
+    assert one != NoiseSchedule.cosine() and one != "linear"
 
 
 @pytest.mark.parametrize("wrong", [[0.5, 0.6], [1.0, 0.5], [0.5, 0.5], [0.5, -0.1]])

@@ -1,13 +1,11 @@
 """The commands ``benchmark`` and ``reproduce``."""
 
 import json
-import shlex
-import sys
 from typing import Any
 
 from jsonargparse import Namespace
 
-from ldm_tutorial import machine, studies
+from ldm_tutorial import machine
 from ldm_tutorial.cli.checks import check_number, check_writable
 from ldm_tutorial.cost.against import against
 from ldm_tutorial.cost.benchmark import benchmark as run_benchmark
@@ -16,6 +14,7 @@ from ldm_tutorial.cost.race import race
 from ldm_tutorial.cost.shown import figure, tables
 from ldm_tutorial.data import DataConfig
 from ldm_tutorial.records import write_record
+from ldm_tutorial.studies.reproduce import reproduce as reproduce_study
 
 
 def benchmark(options: Namespace) -> None:
@@ -34,7 +33,7 @@ def benchmark(options: Namespace) -> None:
         raise ValueError("--spaces none leaves nothing to measure; give --against")
     if options.out:
         check_writable(options.out)
-    report: dict[str, Any] = {"command": shlex.join(["ldm-tutorial", *sys.argv[1:]])}
+    report: dict[str, Any] = {"command": options.command_line}
     report |= machine.environment()
     report |= {"size": options.size, "batch_size": options.n}
     report |= {"repeats": options.repeats}
@@ -61,7 +60,7 @@ def reproduce(options: Namespace) -> None:
     def on_arm(arm: str, row: dict[str, Any]) -> None:
         print(f"{options.name}: {arm} is done", flush=True)
 
-    path = studies.reproduce(
+    path = reproduce_study(
         options.name, options.scale, options.out, options.results, options.arms, on_arm
     )
     print(f"wrote {path}" if path else "other arms are not done yet: no record written")

@@ -1,7 +1,9 @@
 """The command line ``ldm-tutorial``. Bad input ends in one line and exit status 2."""
 
 import argparse
+import shlex
 import sys
+from dataclasses import fields
 from typing import NoReturn
 
 from jsonargparse import ArgumentParser
@@ -23,6 +25,7 @@ from ldm_tutorial.cli.options import (
 from ldm_tutorial.cli.sampling import sample
 from ldm_tutorial.cli.training import train_ldm, train_scenenet, train_vae
 from ldm_tutorial.data import DataConfig
+from ldm_tutorial.diffusion import Objective
 from ldm_tutorial.storage import config_to_dict
 from ldm_tutorial.training import presets, recipes
 
@@ -37,11 +40,14 @@ class OneLineParser(ArgumentParser):
 def main(arguments: list[str] | None = None) -> None:
     """Run one command; see ``ldm-tutorial --help``."""
     arguments = sys.argv[1:] if arguments is None else arguments
+    arguments = [in_new_words(argument) for argument in arguments]
     try:
         parser, commands = build_parser(*first_look(arguments))
         options = parser.parse_args(arguments)
         function, subparser = commands[options.command]
-        function(subparser.instantiate(options[options.command]))
+        ready = subparser.instantiate(options[options.command])
+        ready.command_line = shlex.join(["ldm-tutorial", *arguments])
+        function(ready)
     except (ValueError, OSError) as error:
         fail(in_words(error))
     except (RuntimeError, MemoryError) as error:
@@ -52,6 +58,15 @@ def main(arguments: list[str] | None = None) -> None:
         trains = bool(arguments) and arguments[0] in PRESETS
         again = "; the same command again goes on from the last checkpoint"
         fail("stopped" + again * trains, status=130)
+
+
+def in_new_words(argument: str) -> str:
+    """An option of the objective as it is called since objectives have a place of their
+    own; its old name goes on working."""
+    name, equals, value = argument.partition("=")
+    if name in OBJECTIVE or name.startswith("--schedule."):
+        return f"--objective.{name[2:]}{equals}{value}"
+    return argument
 
 
 def in_words(error: Exception) -> str:
@@ -85,15 +100,17 @@ def build_parser(preset: str, pixels: bool):
         if config:
             sub.add_class_arguments(config, skip={"download"})
             download_option(sub)
-        presets = PRESETS.get(name, {})
+        table = PRESETS.get(name, {})
         if name == "train-ldm" and pixels:
-            presets = presets.PIXEL_PRESETS
-        if preset in presets:
-            sub.set_defaults(config_to_dict(presets[preset]))
+            table = presets.PIXEL_PRESETS
+        if preset in table:
+            sub.set_defaults(config_to_dict(table[preset]))
         commands.add_subcommand(name, sub, help=text)
         made[name] = (function, sub)
     return parser, made
 
+
+OBJECTIVE = {f"--{field.name}" for field in fields(Objective)}
 
 PRESETS = {
     "train-vae": presets.VAE_PRESETS,

@@ -5,10 +5,12 @@ from typing import Any
 
 from jsonargparse import ArgumentParser, Namespace
 
-from ldm_tutorial import evaluation, studies
+from ldm_tutorial import evaluation
 from ldm_tutorial.cost.peers import PEERS
 from ldm_tutorial.cost.spaces import SPACES
 from ldm_tutorial.samplers import SAMPLERS
+from ldm_tutorial.studies.reproduce import STUDIES
+from ldm_tutorial.studies.study import SCALES
 from ldm_tutorial.training import presets
 
 
@@ -155,10 +157,10 @@ def benchmark_options(parser: ArgumentParser) -> None:
 
 
 def reproduce_options(parser: ArgumentParser) -> None:
-    parser.add_argument("name", choices=list(studies.STUDIES), help="which study")
+    parser.add_argument("name", choices=list(STUDIES), help="which study")
     parser.add_argument(
         "--scale",
-        choices=list(studies.SCALES),
+        choices=list(SCALES),
         default="cpu",
         help="smoke shows that it works, cpu and gpu are for the record",
     )
@@ -174,7 +176,8 @@ def reproduce_options(parser: ArgumentParser) -> None:
 
 
 def without(options: Namespace, *names: str) -> dict[str, Any]:
-    return {k: v for k, v in vars(options).items() if k not in names}
+    left_out = {*names, "command_line"}
+    return {k: v for k, v in vars(options).items() if k not in left_out}
 
 
 def recipe_options(options: Namespace, *names: str) -> dict[str, Any]:

@@ -88,9 +88,13 @@ def slerp(a: Tensor, b: Tensor, t: float) -> Tensor:
     """Spherical interpolation from ``a`` (t = 0) to ``b`` (t = 1), of one shape.
 
     Independent Gaussian vectors lie near a sphere; a straight line between two of them
-    cuts through its empty inside, this one stays at its surface.
+    cuts through its empty inside, this one stays at its surface. Where the two are
+    parallel, or one is 0, the arc is the straight line.
     """
-    angle = torch.acos((a * b).sum() / (a.norm() * b.norm()))
+    lengths = a.norm() * b.norm()
+    angle = torch.acos(((a * b).sum() / lengths).clamp(-1, 1))
+    if lengths == 0 or angle.sin() < 1e-3:  # (nearly) one line: no arc, or no one arc
+        return torch.lerp(a, b, t)
     return (((1 - t) * angle).sin() * a + (t * angle).sin() * b) / angle.sin()
 
 

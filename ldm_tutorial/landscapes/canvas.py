@@ -33,6 +33,8 @@ class Canvas:
         self.x, self.y = grid.view(1, 1, 1, -1), grid[-self.height :].view(1, 1, -1, 1)
 
     def __getattr__(self, name: str) -> Tensor:
+        if "factors" not in vars(self):  # while a copy of the canvas is being made
+            raise AttributeError(name)
         factor = getattr(self.factors, name)
         return factor.view(len(factor), 1, 1, -1)
 

@@ -10,51 +10,21 @@ from collections.abc import Iterator, Sequence
 import torch
 from torch import Tensor
 
-from ldm_tutorial.landscapes.canvas import Canvas
 from ldm_tutorial.landscapes.factors import (
     CLASS_NAMES,
     GOLDEN,
-    NIGHT,
-    SEA,
     Factors,
     _factors,
     _hash,
 )
 from ldm_tutorial.landscapes.painting import (
-    draw_clouds,
-    draw_house,
-    draw_ridge,
-    draw_sky,
-    draw_stars,
-    draw_sun_or_moon,
-    draw_trees,
-    draw_water,
+    draw_scene,
 )
 
 DETAILS = ("stars", "windows", "waves", "ridge edges", "trunks", "texture", "sky")
 
 
 CHUNK = 64  # images of 64 x 64 pixels drawn at once, fewer of larger ones
-
-
-def _draw(factors: Factors, size: int, details: tuple[str, ...] = ()) -> Canvas:
-    """The scene from back to front."""
-    image = torch.zeros(len(factors), 3, size, size, device=factors.time.device)
-    seen = {name: torch.zeros_like(image[:, :1]) for name in details}
-    c = Canvas(factors, image, seen)
-    coarse = c.noise(factors.texture_seed, 7, 7)
-    fine = c.noise(factors.texture_seed + 1, 30, 20)
-    draw_sky(c)
-    c.only(c.time == NIGHT, draw_stars)
-    draw_sun_or_moon(c, fine)
-    draw_clouds(c)
-    draw_ridge(c, 0, coarse, fine)
-    draw_ridge(c, 1, coarse, fine)
-    c.only(c.biome == SEA, draw_water)
-    draw_ridge(c, 2, coarse, fine)
-    c.only(c.house & (c.biome != SEA), draw_house)
-    draw_trees(c)
-    return c
 
 
 def _chunks(factors: Factors, size: int) -> Iterator[Factors]:
@@ -68,7 +38,7 @@ def _chunks(factors: Factors, size: int) -> Iterator[Factors]:
 @torch.no_grad()
 def render(factors: Factors, size: int = 64) -> Tensor:
     """Factors of N images to the images, (N, 3, size, size) float32 in [-1, 1]."""
-    images = [_draw(chunk, size).image for chunk in _chunks(factors, size)]
+    images = [draw_scene(chunk, size).image for chunk in _chunks(factors, size)]
     none = factors.sun_x.new_zeros(0, 3, size, size)
     return torch.cat([none, *images]).clamp_(0, 1).mul_(2).sub_(1)
 
@@ -84,7 +54,7 @@ def render_with_masks(
     factors: Factors, size: int = 64
 ) -> tuple[Tensor, dict[str, Tensor]]:
     """What `render` and `detail_masks` give, drawn at once."""
-    canvases = [_draw(chunk, size, DETAILS) for chunk in _chunks(factors, size)]
+    canvases = [draw_scene(chunk, size, DETAILS) for chunk in _chunks(factors, size)]
     none = factors.sun_x.new_zeros(0, 3, size, size)
     images = torch.cat([none, *(c.image for c in canvases)])
     least = dict.fromkeys(DETAILS, 0.5) | {"stars": 0.15, "waves": 0.25}

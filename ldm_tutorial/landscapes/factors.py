@@ -27,7 +27,7 @@ CLASS_NAMES = [f"{time} {biome}" for time in TIMES for biome in BIOMES]
 OCTAVES, LAYERS, TREES = 5, 3, 4  # waves per ridge, ridges, most trees in an image
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Factors:
     """Everything that decides N images; one tensor for each cause, N first.
 
@@ -66,6 +66,14 @@ class Factors:
         if isinstance(index, int):
             index = torch.arange(len(self), device=self.time.device)[index].view(1)
         return Factors(**{f.name: getattr(self, f.name)[index] for f in fields(self)})
+
+    def __eq__(self, other: object) -> bool:
+        if not isinstance(other, Factors):
+            return NotImplemented
+        pairs = ((getattr(self, f.name), getattr(other, f.name)) for f in fields(self))
+        return all(torch.equal(mine, its) for mine, its in pairs)
+
+    __hash__ = None  # type: ignore[assignment]  # tensors may be written to
 
     def to(self, device: torch.device | str) -> "Factors":
         """The same factors on another device, where `render` then draws."""

@@ -20,6 +20,7 @@ from ldm_tutorial.landscapes.factors import (
     SEA,
     SNOW,
     TREES,
+    Factors,
     _uniform,
 )
 
@@ -315,3 +316,23 @@ def draw_house(c: Canvas) -> None:
         c.paint(glass, block(left, left + 0.20, 0.17, 0.40), "windows")
     glow = 0.1 * (c.time >= DUSK) + 0.12 * (c.time == NIGHT)
     c.tint(lamp, glow * torch.exp(-(u**2 + (v - 0.25) ** 2) / 0.5))
+
+
+def draw_scene(factors: Factors, size: int, details: tuple[str, ...] = ()) -> Canvas:
+    """The scene from back to front."""
+    image = torch.zeros(len(factors), 3, size, size, device=factors.time.device)
+    seen = {name: torch.zeros_like(image[:, :1]) for name in details}
+    c = Canvas(factors, image, seen)
+    coarse = c.noise(factors.texture_seed, 7, 7)
+    fine = c.noise(factors.texture_seed + 1, 30, 20)
+    draw_sky(c)
+    c.only(c.time == NIGHT, draw_stars)
+    draw_sun_or_moon(c, fine)
+    draw_clouds(c)
+    draw_ridge(c, 0, coarse, fine)
+    draw_ridge(c, 1, coarse, fine)
+    c.only(c.biome == SEA, draw_water)
+    draw_ridge(c, 2, coarse, fine)
+    c.only(c.house & (c.biome != SEA), draw_house)
+    draw_trees(c)
+    return c

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from ldm_tutorial.codec import LatentCodec
+from ldm_tutorial.diffusion import Objective
 from ldm_tutorial.records import Row
 from ldm_tutorial.schedule import ScheduleConfig
 from ldm_tutorial.storage import config_to_dict
@@ -30,14 +31,14 @@ MENDED = ScheduleConfig("scaled_linear", 1000, 0.00085, 0.012, zero_terminal_snr
 MATCHED = (-1.05, 1.0)
 DDPM_ARMS: dict[str, dict[str, Any]] = {
     "eps": {},
-    "eps-cosine": {"schedule": ScheduleConfig("cosine")},
-    "eps-min-snr": {"min_snr_gamma": 5.0},
-    "eps-logit-normal": {"logit_normal": (-0.4, 1.0)},
-    "v": {"prediction_type": "v"},
-    "v-zero-snr": {"prediction_type": "v", "schedule": MENDED},
-    "v-min-snr": {"prediction_type": "v", "min_snr_gamma": 5.0},
-    "x0": {"prediction_type": "x0"},
-    "x0-min-snr": {"prediction_type": "x0", "min_snr_gamma": 5.0},
+    "eps-cosine": {"objective": Objective(ScheduleConfig("cosine"))},
+    "eps-min-snr": {"objective": Objective(min_snr_gamma=5.0)},
+    "eps-logit-normal": {"objective": Objective(logit_normal=(-0.4, 1.0))},
+    "v": {"objective": Objective(prediction_type="v")},
+    "v-zero-snr": {"objective": Objective(MENDED, "v")},
+    "v-min-snr": {"objective": Objective(prediction_type="v", min_snr_gamma=5.0)},
+    "x0": {"objective": Objective(prediction_type="x0")},
+    "x0-min-snr": {"objective": Objective(prediction_type="x0", min_snr_gamma=5.0)},
 }
 
 
@@ -58,10 +59,10 @@ def train_arm(
     )
     row = {
         "recipe": config_to_dict(recipe),
-        "prediction_type": recipe.prediction_type,
-        "schedule": config_to_dict(recipe.schedule),
-        "min_snr_gamma": recipe.min_snr_gamma,
-        "logit_normal": recipe.logit_normal,
+        "prediction_type": recipe.objective.prediction_type,
+        "schedule": config_to_dict(recipe.objective.schedule),
+        "min_snr_gamma": recipe.objective.min_snr_gamma,
+        "logit_normal": recipe.objective.logit_normal,
         "ema_decay": recipe.train.ema_decay,
         "samples": quality,
     }

@@ -99,7 +99,7 @@ def bare_step(
 
     def step() -> Tensor:
         with autocast:
-            loss, _ = module(*next(following), generator)
+            loss, _ = module(*next(following), generator=generator)
         loss.backward()
         clip_grad_norm_(parameters, TrainConfig.gradient_clip)
         optimizer.step()

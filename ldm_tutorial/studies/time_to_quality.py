@@ -22,6 +22,7 @@ from ldm_tutorial.cost.efficiency import (
     training_step,
 )
 from ldm_tutorial.cost.spaces import SPACES
+from ldm_tutorial.diffusion import Objective
 from ldm_tutorial.evaluation.reports import evaluate_codec, evaluate_samples
 from ldm_tutorial.machine import best_device
 from ldm_tutorial.records import Row
@@ -129,7 +130,7 @@ def train_within_budget(
         diffusion = LDMRecipe(
             length=scale.latents,
             unet=SPACES[name].unet,
-            prediction_type="v",
+            objective=Objective(prediction_type="v"),
             train=train,
         )
         recipe = {"space": name, "ldm": config_to_dict(diffusion)}  # of the longest

@@ -1,11 +1,14 @@
 """Batches that are the same whenever a run goes on: each step's indices are known."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from functools import partial
 from itertools import chain, count, islice
 from typing import Any
 
 import torch
-from torch.utils.data import DataLoader, Dataset, Sampler
+from torch import Tensor
+from torch.utils._pytree import tree_map
+from torch.utils.data import DataLoader, Dataset, Sampler, default_collate
 
 from ldm_tutorial.training.config import TrainConfig
 
@@ -13,7 +16,12 @@ FETCHED = 256  # images that are fetched at a time, unless a batch is larger
 
 
 class StepSampler(Sampler):
-    """Indices of each step's batch: shuffled epochs, known for any step at once."""
+    """Indices of each step's batch: shuffled epochs, known for any step at once.
+
+    Raises:
+        ValueError: if a batch is larger than the data set, or does not divide among the
+            processes and the parts it is computed in.
+    """
 
     def __init__(self, n: int, config: TrainConfig, start: int, rank: int, world: int):
         size = config.batch_size
@@ -22,10 +30,11 @@ class StepSampler(Sampler):
                 f"batch_size={size} is more than the {n} images of the data set; "
                 f"give at most {n}, or more images"
             )
-        if size % world:
+        if size % (world * config.accumulate):
+            parts = f" in {config.accumulate} parts" if config.accumulate > 1 else ""
             raise ValueError(
-                f"batch_size={size} does not divide among {world} processes; "
-                f"give a multiple of {world}"
+                f"batch_size={size} does not divide among {world} processes{parts}; "
+                f"give a multiple of {world * config.accumulate}"
             )
         self.n, self.config, self.start = n, config, start
         self.rank, self.world = rank, world
@@ -49,19 +58,22 @@ class StepSampler(Sampler):
 
 
 class GroupSampler(Sampler):
-    """The indices of ``together`` steps at once, from step ``first`` on."""
+    """The indices of ``count`` steps at once, from step ``first`` on."""
 
-    def __init__(self, sampler: StepSampler, first: int, together: int):
-        self.sampler, self.first, self.together = sampler, first, together
+    def __init__(self, sampler: StepSampler, first: int, count: int):
+        self.sampler, self.first, self.count = sampler, first, count
 
     def __iter__(self) -> Iterator[list[int]]:
         steps = self.sampler.batches(self.first)
-        while group := list(islice(steps, self.together)):
+        while group := list(islice(steps, self.count)):
             yield list(chain.from_iterable(group))
 
 
-def batches(dataset: Dataset, sampler: StepSampler) -> Iterator[tuple[int, Any]]:
-    """(step, batch) for every step from ``sampler.start`` to the last.
+def batches(dataset: Dataset, sampler: StepSampler) -> Iterator[tuple[int, list[Any]]]:
+    """(step, parts of its batch) for every step from ``sampler.start`` to the last.
+
+    An item may be anything that torch's default collation knows: a tensor, numbers,
+    strings, and tuples or dictionaries of them.
 
     Batches are fetched several at a time, because an image costs less to draw beside
     many others. The groups are the same wherever a training goes on, and so are the
@@ -70,14 +82,47 @@ def batches(dataset: Dataset, sampler: StepSampler) -> Iterator[tuple[int, Any]]
     config, size = sampler.config, sampler.size
     if sampler.start == config.steps:
         return
-    together = max(1, FETCHED // size)
-    first = sampler.start // together * together
+    count_of_steps = max(1, FETCHED // size)
+    first = sampler.start // count_of_steps * count_of_steps
     loader = DataLoader(
         dataset,
-        batch_sampler=GroupSampler(sampler, first, together),
+        batch_sampler=GroupSampler(sampler, first, count_of_steps),
         num_workers=config.num_workers,
+        collate_fn=partial(collate_parts, size // config.accumulate),
         generator=torch.Generator().manual_seed(config.seed),
     )
-    for step, group in zip(count(first, together), loader, strict=False):
-        parts = zip(*(b.split(size) for b in group), strict=True)
-        yield from ((s, b) for s, b in enumerate(parts, step) if s >= sampler.start)
+    parts = chain.from_iterable(loader)
+    for step in count(first):
+        batch = list(islice(parts, config.accumulate))
+        if not batch:
+            return
+        if step >= sampler.start:
+            yield step, batch
+
+
+def collate_parts(size: int, items: list[Any]) -> list[Any]:
+    """The items of several batches as parts of ``size`` items each."""
+    chunks = (items[i : i + size] for i in range(0, len(items), size))
+    return [default_collate(chunk) for chunk in chunks]
+
+
+def loss_of(
+    module: Callable[..., Any], batch: Any, generator: torch.Generator
+) -> tuple[Tensor, dict[str, Tensor]]:
+    """``module`` of one batch: what a tuple holds becomes arguments of their own, and
+    any other batch is the only one. The generator is handed over by its name."""
+    arguments = batch if isinstance(batch, tuple | list) else (batch,)
+    return module(*arguments, generator=generator)
+
+
+def moved(batch: Any, device: torch.device, channels_last: bool = False) -> Any:
+    """The batch with its tensors on a device; what is no tensor stays as it is."""
+
+    def move(value: Any) -> Any:
+        if not isinstance(value, Tensor):
+            return value
+        if channels_last and value.ndim == 4:
+            value = value.contiguous(memory_format=torch.channels_last)
+        return value.to(device, non_blocking=True)
+
+    return tree_map(move, batch)

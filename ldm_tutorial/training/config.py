@@ -1,9 +1,11 @@
 """How long and how fast to train: the settings of the loop, and what it logs."""
 
+import math
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, get_args
 
 Log = dict[str, float]
+Precision = Literal["no", "bf16", "fp16"]
 
 
 @dataclass(frozen=True)
@@ -15,14 +17,19 @@ class TrainConfig:
         batch_size: images per step, over all processes.
         learning_rate: peak of AdamW's learning rate; it rises linearly, then falls to
             zero along a cosine.
-        warmup_steps: steps of the rise.
+        warmup_steps: steps of the rise, at most half of all.
         weight_decay: AdamW's weight decay.
         gradient_clip: bound on the norm of the gradient; 0 turns it off.
+        accumulate: parts that a batch is computed in, one after the other; more need
+            less memory for the same gradient.
         ema_decay: decay of the exponential moving average of the weights; 0 for none.
         seed: decides weights, batches and noise.
         log_every: steps between two lines of the log.
         checkpoint_every: steps between two checkpoints.
+        validate_every: steps between two looks at the validation set, if there is one.
         precision: no (float32), bf16 or fp16.
+        compile: let torch.compile translate the model; it pays in long trainings.
+        channels_last: keep images and weights with their channels last in memory.
         num_workers: processes that make the batches; 0 makes them in the loop.
     """
 
@@ -32,25 +39,40 @@ class TrainConfig:
     warmup_steps: int = 50
     weight_decay: float = 0.01
     gradient_clip: float = 1.0
+    accumulate: int = 1
     ema_decay: float = 0.999
     seed: int = 0
     log_every: int = 20
     checkpoint_every: int = 500
-    precision: Literal["no", "bf16", "fp16"] = "no"
+    validate_every: int = 500
+    precision: Precision = "no"
+    compile: bool = False
+    channels_last: bool = False
     num_workers: int = 0
 
     def __post_init__(self):
-        least = {name: 1 for name in ("steps", "batch_size", "log_every")}
-        least |= {"checkpoint_every": 1, "warmup_steps": 0, "num_workers": 0}
+        least = dict.fromkeys(("steps", "batch_size", "log_every", "accumulate"), 1)
+        least |= {"checkpoint_every": 1, "validate_every": 1}
+        least |= {"warmup_steps": 0, "num_workers": 0}
         least |= {"weight_decay": 0, "gradient_clip": 0, "seed": 0}
         for name, bound in least.items():
-            if not getattr(self, name) >= bound:
+            if not bound <= getattr(self, name) < math.inf:
                 raise ValueError(f"{name}={getattr(self, name)}; give {bound} or more")
-        if not self.learning_rate > 0:
+        if not 0 < self.learning_rate < math.inf:
             raise ValueError(f"learning_rate={self.learning_rate}; give more than 0")
         if not 0 <= self.ema_decay < 1:
             raise ValueError(f"ema_decay={self.ema_decay}; give 0, or up to below 1")
         if self.seed >= 2**63:
             raise ValueError(f"seed={self.seed}; give less than 2**63")
-        if self.precision not in ("no", "bf16", "fp16"):
+        if self.precision not in get_args(Precision):
             raise ValueError(f"precision={self.precision!r}; give no, bf16 or fp16")
+
+
+def learning_rate(config: TrainConfig, step: int) -> float:
+    """The learning rate of a step, from 0: a linear rise to the peak, then a cosine
+    down to zero."""
+    warmup = min(config.warmup_steps, config.steps // 2)
+    if step < warmup:
+        return config.learning_rate * (step + 1) / warmup
+    done = (step - warmup) / (config.steps - warmup)
+    return config.learning_rate * 0.5 * (1 + math.cos(math.pi * done))

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable
 from copy import deepcopy
-from dataclasses import asdict, replace
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -11,13 +11,14 @@ from torch import Tensor, nn
 from torch.utils.data import DataLoader, Dataset, TensorDataset
 
 from ldm_tutorial.codec import Codec, LatentCodec, PixelCodec
-from ldm_tutorial.data import images
+from ldm_tutorial.data import DataConfig, images
 from ldm_tutorial.landscapes.scenenet import SceneNet, Scenes, SceneTraining
 from ldm_tutorial.machine import best_device
 from ldm_tutorial.pipeline import LatentDiffusion
 from ldm_tutorial.storage import find_model, write_json
 from ldm_tutorial.training.config import Log
 from ldm_tutorial.training.folder import check_folder, settings
+from ldm_tutorial.training.items import Labelled
 from ldm_tutorial.training.loop import is_main_process, train
 from ldm_tutorial.training.recipes import (
     LDMRecipe,
@@ -41,23 +42,35 @@ def train_vae(
     out: str | Path | None = None,
     on_log: OnLog | None = None,
     on_start: OnStart | None = None,
+    *,
+    dataset: Dataset | None = None,
+    validate: Dataset | None = None,
 ) -> tuple[LatentCodec, list[Log]]:
     """Train an autoencoder, measure its latents, and save both to ``out``. With a
-    frozen encoder the measures are those of ``recipe.init``.
+    frozen encoder the measures are those of ``recipe.init``. The autoencoder is frozen
+    in the end; ``codec.requires_grad_(True)`` lets another training change it.
 
-    Arguments after the first as in ``training.train``.
+    Args:
+        dataset: one's own, in place of the recipe's: images (3, H, W) in [-1, 1], or
+            tuples (image, label).
+        validate: a data set like it that is not trained on.
+
+    Other arguments as in ``training.train``.
     """
-    dataset = recipe.load("train", recipe.length)
+    data, held_out = chosen(recipe, dataset, validate)
     torch.manual_seed(recipe.train.seed)
     vae = build_vae(recipe)
     start = start_from(recipe, vae)
     module = VAETraining(vae.to(best_device()), recipe.loss, recipe.download)
-    module.check(torch.empty(1, 3, recipe.size, recipe.size))
-    log = run(module, dataset, recipe, settings(recipe, start), out, on_log, on_start)
+    module.check(torch.empty(1, recipe.vae.in_channels, recipe.size, recipe.size))
+    described = settings(recipe, start, dataset)
+    run = Run(recipe, described, out, on_log, on_start)
+    log = run.train(module, data, held_out)
     if start and recipe.freeze_encoder:
         codec = LatentCodec(vae, start.mean, start.std).to(best_device())
     else:
-        codec = LatentCodec.fit(vae, images(dataset, 2048))
+        codec = LatentCodec.fit(vae, images(data, 2048))
+    codec.freeze()
     if out and is_main_process():
         codec.save(out)
     return codec, log
@@ -111,13 +124,21 @@ def train_ldm(
     on_log: OnLog | None = None,
     on_start: OnStart | None = None,
     watch: Callable[[LatentDiffusion, Log], Any] | None = None,
+    *,
+    dataset: Dataset | None = None,
+    validate: Dataset | None = None,
+    denoiser: nn.Module | None = None,
 ) -> tuple[LatentDiffusion, list[Log]]:
     """Train a diffusion model; without a codec it works on pixels. The codec itself is
-    left as it is: an autoencoder that is trained along is a copy.
+    left as it is: the model gets a copy.
 
     Args:
         watch: called with the model as it is, not yet averaged, and every new line of
             the log.
+        dataset: one's own, in place of the recipe's: images (C, H, W) in [-1, 1], or
+            tuples (image, label), whose classes the model then learns.
+        validate: a data set like it that is not trained on.
+        denoiser: a network of one's own, in place of the recipe's UNet.
 
     Other arguments as in ``training.train``.
 
@@ -125,23 +146,25 @@ def train_ldm(
         ValueError: for a recipe that cannot be built, or an autoencoder that shall be
             trained along and is none.
     """
-    dataset = recipe.load("train", recipe.length)
-    codec = (codec or PixelCodec()).to(best_device())
-    described = settings(recipe, codec)
+    data, held_out = chosen(recipe, dataset, validate)
+    codec = copied(codec or PixelCodec(getattr(data, "channels", 3)))
+    described = settings(recipe, codec, dataset)
     torch.manual_seed(recipe.train.seed)
-    frozen = recipe.autoencoder == "frozen"
-    codec = codec if frozen else deepcopy(codec)
-    model = build_ldm(recipe, codec, tuple(dataset.classes)).to(best_device())
+    classes = tuple(data.classes)
+    model = build_ldm(recipe, codec, classes, denoiser=denoiser).to(best_device())
     if recipe.init:
         start_unet(recipe, model)
     finished = other_decoder(recipe.decoder, codec) if recipe.decoder else None
     if out:
         check_folder(Path(out), described)
+    frozen = recipe.autoencoder == "frozen"
     module: nn.Module = model
     if not frozen:
         module = JointTraining(model, recipe.autoencoder, recipe.loss)
     elif isinstance(codec, LatentCodec):
-        module, dataset = CachedLatentTraining(model), cache_latents(codec, dataset)
+        module = CachedLatentTraining(model)
+        data = cache_latents(codec, data)
+        held_out = cache_latents(codec, held_out) if held_out else None
 
     def logged(line: Log) -> None:
         if watch:
@@ -151,15 +174,36 @@ def train_ldm(
         if on_log:
             on_log(line)
 
-    log = run(module, dataset, recipe, described, out, logged, on_start)
+    run = Run(recipe, described, out, logged, on_start)
+    log = run.train(module, data, held_out)
     model.eval()
     if not frozen:
-        finish_codec(codec, recipe.autoencoder, images(dataset, 2048))
+        finish_codec(codec, recipe.autoencoder, images(data, 2048))
     if finished:
         model.codec = finished.to(best_device())
     if out and is_main_process():
         model.save(out)
     return model, log
+
+
+def chosen(
+    recipe: DataConfig, dataset: Dataset | None, validate: Dataset | None
+) -> tuple[Any, Dataset | None]:
+    """The data to train on, and those to validate with: the caller's, if there are any,
+    else the recipe's."""
+    held_out = None if validate is None else Labelled(validate, recipe.size)
+    if dataset is None:
+        return recipe.load("train", recipe.length), held_out
+    return Labelled(dataset, recipe.size), held_out
+
+
+def copied(codec: Codec) -> Any:
+    """A codec that a training may have: on its device, and, where it has weights, a
+    frozen copy, so that the caller's stays what it is."""
+    codec = deepcopy(codec)
+    if isinstance(codec, nn.Module):
+        codec = codec.requires_grad_(False).to(best_device())
+    return codec
 
 
 def start_unet(recipe: LDMRecipe, model: LatentDiffusion) -> None:
@@ -171,7 +215,7 @@ def start_unet(recipe: LDMRecipe, model: LatentDiffusion) -> None:
     """
     start = LatentDiffusion.load(recipe.init)
     for name, old, new in (
-        ("schedule", start.schedule_config, model.schedule_config),
+        ("schedule", start.objective.schedule, model.objective.schedule),
         ("prediction_type", start.prediction_type, model.prediction_type),
         ("classes", start.classes, model.classes),
     ):
@@ -181,7 +225,7 @@ def start_unet(recipe: LDMRecipe, model: LatentDiffusion) -> None:
                 "the same, or another model"
             )
     try:
-        inherit(model.unet, start.unet)
+        inherit(model.denoiser, start.denoiser)
     except ValueError as error:
         raise ValueError(f"init={recipe.init}: {error}") from None
 
@@ -235,7 +279,7 @@ def train_scenenet(
     check_size(recipe.size, net.smallest)
     scenes = Scenes(recipe.load("train", recipe.length))
     module = SceneTraining(net).to(best_device())
-    log = run(module, scenes, recipe, settings(recipe), out, on_log, on_start)
+    log = Run(recipe, settings(recipe), out, on_log, on_start).train(module, scenes)
     net.eval().requires_grad_(False)
     net.fit_spread(images(scenes.landscapes, 2048))
     if out and is_main_process():
@@ -243,26 +287,33 @@ def train_scenenet(
     return net, log
 
 
-def run(
-    module: nn.Module,
-    dataset: Dataset,
-    recipe: VAERecipe | LDMRecipe | SceneRecipe,
-    described: dict[str, Any],
-    out: str | Path | None,
-    on_log: OnLog | None,
-    on_start: OnStart | None,
-) -> list[Log]:
-    """Train; ``recipe.json`` says from the start what the folder holds."""
-    if out:
-        check_folder(Path(out), described)
+@dataclass(frozen=True)
+class Run:
+    """One training of a recipe, in its folder if there is one; ``recipe.json`` says
+    from the start what the folder holds."""
 
-    def started(step: int) -> None:
-        if out and is_main_process():
-            write_json(Path(out) / "recipe.json", described)
-        if on_start:
-            on_start(step)
+    recipe: VAERecipe | LDMRecipe | SceneRecipe
+    described: dict[str, Any]
+    out: str | Path | None
+    on_log: OnLog | None
+    on_start: OnStart | None
 
-    return train(module, dataset, recipe.train, out, on_log, started)
+    def train(
+        self, module: nn.Module, dataset: Dataset, validate: Dataset | None = None
+    ) -> list[Log]:
+        """Train, or go on with a training that was stopped."""
+        config, out = self.recipe.train, self.out
+        if out:
+            check_folder(Path(out), self.described)
+        return train(
+            module, dataset, config, out, self.on_log, self._start, validate=validate
+        )
+
+    def _start(self, step: int) -> None:
+        if self.out and is_main_process():
+            write_json(Path(self.out) / "recipe.json", self.described)
+        if self.on_start:
+            self.on_start(step)
 
 
 @torch.no_grad()
@@ -271,7 +322,7 @@ def cache_latents(codec: LatentCodec, dataset: Dataset) -> TensorDataset:
     device = codec.mean.device
     moments, classes = [], []
     for x, y in DataLoader(dataset, batch_size=256):
-        q = codec.vae.encode(x.to(device))
+        q = codec.posterior(x.to(device))
         moments.append(torch.cat([q.mu, q.logvar], dim=1).cpu())
         classes.append(y)
     return TensorDataset(torch.cat(moments), torch.cat(classes))

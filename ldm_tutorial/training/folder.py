@@ -17,8 +17,17 @@ from ldm_tutorial.data import DataConfig
 from ldm_tutorial.storage import config_to_dict, find_model, write_json
 from ldm_tutorial.training.config import Log
 
+# Settings that cannot change what a training ends with: a run may go on with others.
+HARMLESS = {
+    "log_every",
+    "checkpoint_every",
+    "validate_every",
+    "num_workers",
+    "download",
+}
 
-class Run:
+
+class RunFolder:
     """The files of one run: its log and its last checkpoint."""
 
     def __init__(
@@ -119,9 +128,10 @@ def refuse_other(
 ) -> None:
     """Raise a ValueError that names the first setting in which two runs differ.
 
-    Settings are nested dictionaries; one that is missing on a side is not compared.
+    Settings are nested dictionaries; one that is missing on a side is not compared, nor
+    is one that cannot change the result.
     """
-    for name in [name for name in asked if name in saved]:
+    for name in [name for name in asked if name in saved and name not in HARMLESS]:
         old, new, name = saved[name], asked[name], prefix + name
         if isinstance(old, dict) and isinstance(new, dict):
             refuse_other(out, old, new, name + ".")
@@ -132,17 +142,23 @@ def refuse_other(
             )
 
 
-def settings(recipe: DataConfig, codec: nn.Module | None = None) -> dict[str, Any]:
-    """What decides a run, as JSON values: the recipe, and a digest of the codec."""
-    described = {"kind": type(recipe).__name__}
+def settings(
+    recipe: DataConfig, codec: Any = None, dataset: Any = None
+) -> dict[str, Any]:
+    """What decides a run, as JSON values: the recipe, a digest of the codec, and what a
+    data set of one's own is."""
+    described: dict[str, Any] = {"kind": type(recipe).__name__}
     if codec is not None:
         described["codec"] = digest(codec)
-    return described | config_to_dict(recipe)
+    described |= config_to_dict(recipe)
+    if dataset is not None:
+        described["data"] = f"{type(dataset).__name__} of {len(dataset)}"
+    return described
 
 
-def digest(codec: nn.Module) -> str:
+def digest(codec: Any) -> str:
     """A short name for the codec's very weights; "pixels" where there are none."""
-    tensors = codec.state_dict()
+    tensors = codec.state_dict() if isinstance(codec, nn.Module) else {}
     if not tensors:
         return "pixels"
     found = hashlib.sha256()
@@ -171,8 +187,7 @@ def check_folder(out: Path, described: dict[str, Any]) -> None:
             raise ValueError(
                 f"{path} is damaged; put a copy in its place, or choose another folder"
             ) from None
-        asked = {k: v for k, v in described.items() if k != "download"}
-        refuse_other(out, saved, asked)
+        refuse_other(out, saved, described)
 
 
 def trained_on(folder: str | Path) -> dict[str, Any]:

@@ -1,13 +1,14 @@
 """One training loop. It knows no model: it is given a module whose
-``forward(*batch, generator)`` returns a loss and a dictionary of numbers to log.
+``forward(*batch, generator=...)`` returns a loss and a dictionary of numbers to log.
 
 All randomness of step s comes from (seed, s): the batch, the noise, the dropout. So a
 run that was stopped anywhere goes on exactly as if nothing had happened.
 """
 
-import os
+import math
 import time
 from collections.abc import Callable
+from contextlib import nullcontext
 from dataclasses import asdict
 from importlib.util import find_spec
 from pathlib import Path
@@ -15,12 +16,22 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.optim.swa_utils import AveragedModel
-from torch.utils.data import Dataset
+from torch.utils.data import DataLoader, Dataset, Subset
 
-from ldm_tutorial.training.batches import StepSampler, batches
-from ldm_tutorial.training.config import Log, TrainConfig
-from ldm_tutorial.training.folder import Run
+from ldm_tutorial.training.batches import StepSampler, batches, loss_of, moved
+from ldm_tutorial.training.config import Log, TrainConfig, learning_rate
+from ldm_tutorial.training.ema import EMA
+from ldm_tutorial.training.folder import RunFolder
+from ldm_tutorial.training.processes import (
+    Processes,
+    is_main_process,
+    joined_processes,
+    mean_over_processes,
+)
+
+__all__ = ["Log", "is_main_process", "learning_rate", "tensorboard", "train"]
+
+HALF = {"bf16": torch.bfloat16, "fp16": torch.float16}
 
 
 def train(
@@ -30,17 +41,24 @@ def train(
     out: str | Path | None = None,
     on_log: Callable[[Log], Any] | None = None,
     on_start: Callable[[int], Any] | None = None,
+    *,
+    validate: Dataset | None = None,
 ) -> list[Log]:
     """Train ``module`` in place; at the end it holds the averaged (EMA) weights.
 
     Args:
-        module: ``forward(*batch, generator)`` -> (scalar loss, {name: scalar}).
+        module: ``forward(*batch, generator=...)`` -> (scalar loss, {name: scalar}).
             Parameters that do not require a gradient stay as they are.
-        dataset: map-style; a batch is what the default collation makes of its items.
+        dataset: map-style; a batch is what the default collation makes of its items,
+            and the entries of a tuple become arguments of their own.
         out: folder for ``metrics.jsonl`` and ``checkpoint.pt``. If it holds a
             checkpoint of the same config, training goes on from there.
         on_log: called with every new line of the log.
         on_start: called when all is ready, with the number of steps done already.
+        validate: a data set like ``dataset`` that is not trained on. Every
+            ``validate_every`` steps, and at the end, the log has a
+            ``validation_loss``: that of the averaged weights in evaluation mode, with
+            the same noise each time.
 
     Returns:
         The log: dictionaries with step, loss, what the module reports (each the mean
@@ -48,14 +66,16 @@ def train(
 
     Raises:
         ValueError: if ``out`` holds a checkpoint of another config or model, or a
-            damaged one; if the batch is larger than the data set; if the device does
-            not know the precision; or if loss or weights stop being finite.
+            damaged one; if the batch is larger than the data set; if nothing in the
+            module can be trained; if the device does not know the precision; or if
+            loss or weights stop being finite.
     """
-    accelerator = start_accelerator(module, config.precision)
-    device, rank = accelerator.device, accelerator.process_index
-    sampler = StepSampler(len(dataset), config, 0, rank, accelerator.num_processes)
-    module.to(device)
-    parameters = [p for p in module.parameters() if p.requires_grad]
+    parameters = trainable(module)
+    device = parameters[0].device
+    original = getattr(module, "_orig_mod", module)  # of a compiled module
+    half = autocast(device, config)
+    if config.channels_last:
+        module.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     optimizer = torch.optim.AdamW(
         parameters,
         lr=config.learning_rate,
@@ -63,102 +83,169 @@ def train(
         betas=(0.9, 0.99),
         fused=True,
     )
-    ema = AveragedModel(module, multi_avg_fn=ema_update(config.ema_decay))
-    state = {"module": module, "ema": ema, "optimizer": optimizer}
-    if accelerator.scaler is not None:
-        state["scaler"] = accelerator.scaler
-    settings = asdict(config) | {"images": len(dataset)}
-    run = Run(out, settings, state, writes=accelerator.is_main_process)
-    sampler.start = run.step
-    wrapped, optimizer = accelerator.prepare(module, optimizer)
-    wrapped.train()
-    average = averaging(ema, module)
-    if on_start:
-        on_start(run.step)
-    generator = torch.Generator(device)
-    start = time.perf_counter() - run.seconds
-    with torch.random.fork_rng([device] if device.type == "cuda" else []):
-        for step, batch in batches(dataset, sampler):
-            set_learning_rate(optimizer, config, step)
+    ema = EMA(original, config.ema_decay)
+    scaler = torch.amp.GradScaler(device.type, enabled=config.precision == "fp16")
+    state = {"module": original, "ema": ema, "optimizer": optimizer, "scaler": scaler}
+    settings = asdict(config) | {"images": len(dataset)}  # type: ignore[arg-type]
+    with joined_processes(device) as processes, forked_random_state(device):
+        rank, world = processes.rank, processes.world
+        sampler = StepSampler(settings["images"], config, 0, rank, world)
+        run = RunFolder(out, settings, state, writes=processes.is_main)
+        sampler.start = run.step
+        wrapped = processes.wrap(module.train())
+        if config.compile:
+            wrapped.compile()
+        if on_start:
+            on_start(run.step)
+        generator = torch.Generator(device)
+        start = time.perf_counter() - run.seconds
+        for step, parts in batches(dataset, sampler):
             seed_step(generator, config.seed, step, rank)
-            batch = [b.to(device, non_blocking=True) for b in batch]
-            with accelerator.autocast():
-                loss, parts = wrapped(*batch, generator)
-            accelerator.backward(loss)
+            logged = []
+            for i, part in enumerate(parts):
+                part = moved(part, device, config.channels_last)
+                with waits(wrapped, i < len(parts) - 1):
+                    with half:
+                        loss, values = loss_of(wrapped, part, generator)
+                    scaler.scale(loss.float() / len(parts)).backward()
+                logged.append({"loss": loss.detach()} | values)
+            set_learning_rate(optimizer, config, step)
             if config.gradient_clip:
-                accelerator.clip_grad_norm_(parameters, config.gradient_clip)
-            optimizer.step()
+                scaler.unscale_(optimizer)
+                nn.utils.clip_grad_norm_(parameters, config.gradient_clip)
+            scaler.step(optimizer)
+            scaler.update()
             optimizer.zero_grad()
-            average()
+            ema.update()
             done = step + 1
             last = done == config.steps
+            line: Log = {}
             if last or done % config.log_every == 0:
-                values = accelerator.reduce({"loss": loss.detach()} | parts, "mean")
-                check_finite(done, values["loss"])
-                line = {"step": done} | {k: v.item() for k, v in values.items()}
+                line = {"step": done} | means(logged)
+                check_finite(done, line["loss"])
                 line["learning_rate"] = learning_rate(config, step)
+            if validate and (last or done % config.validate_every == 0):
+                found = validation_loss(module, ema, validate, config, processes, half)
+                line = {"step": done} | line | {"validation_loss": found}
+            if line:
                 line["seconds"] = round(time.perf_counter() - start, 3)
                 run.log(line)
-                if on_log and accelerator.is_main_process:
+                if on_log and processes.is_main:
                     on_log(line)
             if last or done % config.checkpoint_every == 0:
-                check_finite(done, loss, *parameters)
+                check_finite(done, means(logged)["loss"], *parameters)
                 run.checkpoint(done, time.perf_counter() - start)
-    accelerator.end_training()
-    for name in ("forward", "_original_forward"):  # undo accelerate's patch for bf16
-        vars(module).pop(name, None)
-    module.load_state_dict(ema.module.state_dict())
+    ema.copy_to_module()
     module.eval()
     return run.lines
 
 
+def trainable(module: nn.Module) -> list[nn.Parameter]:
+    """The parameters of a module that a training may change.
+
+    Raises:
+        ValueError: if there is none.
+    """
+    parameters = [p for p in module.parameters() if p.requires_grad]
+    if not parameters:
+        raise ValueError(
+            f"no parameter of this {type(module).__name__} requires a gradient; call "
+            "requires_grad_(True) on what shall be trained"
+        )
+    return parameters
+
+
+def autocast(device: torch.device, config: TrainConfig) -> torch.autocast:
+    """The context in which a step computes in the precision of ``config``.
+
+    Raises:
+        ValueError: for fp16 on a CPU.
+    """
+    if device.type == "cpu" and config.precision == "fp16":
+        raise ValueError("precision='fp16' needs a GPU; on a CPU give no or bf16")
+    dtype = HALF.get(config.precision, torch.bfloat16)
+    return torch.autocast(device.type, dtype, enabled=config.precision != "no")
+
+
+def forked_random_state(device: torch.device) -> Any:
+    """Leave the caller's random numbers as they were."""
+    return torch.random.fork_rng([device] if device.type == "cuda" else [])
+
+
+def waits(wrapped: nn.Module, more: bool) -> Any:
+    """With several processes: keep the gradients to oneself while parts of the batch
+    are still to come."""
+    no_sync = getattr(wrapped, "no_sync", nullcontext)
+    return no_sync() if more else nullcontext()
+
+
+def means(logged: list[dict[str, Tensor]]) -> Log:
+    """The mean of each logged value over the parts of a batch and all processes."""
+    names = list(logged[0])
+    rows = [[part[name].detach().float() for name in names] for part in logged]
+    values = torch.stack([torch.stack(row) for row in rows])
+    return dict(zip(names, mean_over_processes(values.mean(0)).tolist(), strict=True))
+
+
+@torch.no_grad()
+def validation_loss(
+    module: nn.Module,
+    ema: EMA,
+    dataset: Dataset,
+    config: TrainConfig,
+    processes: Processes,
+    half: torch.autocast,
+) -> float:
+    """The mean loss of the averaged weights over a data set, in evaluation mode."""
+    device = ema.average[0].device
+    generator = torch.Generator(device)
+    seed_step(generator, config.seed, -1, processes.rank)
+    mine = range(processes.rank, len(dataset), processes.world)  # type: ignore[arg-type]
+    total = torch.zeros(2, device=device)  # of losses, and of images
+    module.eval()
+    with ema.in_place(), half:
+        size = max(1, config.batch_size // processes.world // config.accumulate)
+        for batch in DataLoader(Subset(dataset, mine), batch_size=size):
+            n = count_of(batch)
+            loss, _ = loss_of(module, moved(batch, device), generator)
+            total += torch.stack([loss.float() * n, loss.new_tensor(n).float()])
+    module.train()
+    summed, count = mean_over_processes(total).tolist()
+    return summed / count
+
+
+def count_of(batch: Any) -> int:
+    """How many items were collated into a batch."""
+    while not isinstance(batch, Tensor):
+        batch = next(iter(batch.values())) if isinstance(batch, dict) else batch[0]
+        if isinstance(batch, str):
+            return 1
+    return len(batch)
+
+
 def tensorboard(out: str | Path) -> Callable[[Log], None]:
     """An ``on_log`` that writes to a folder what TensorBoard shows
-    (``tensorboard --logdir OUT``), by accelerate's tracker.
+    (``tensorboard --logdir OUT``).
 
     Raises:
         ValueError: if the package tensorboard is missing.
     """
-    from accelerate import PartialState
-    from accelerate.tracking import TensorBoardTracker
-
     if find_spec("tensorboard") is None:
         raise ValueError(
             "TensorBoard is not installed: pip install tensorboard, or read "
             "metrics.jsonl, which holds the same numbers"
         )
-    PartialState()  # the tracker asks it which process it is in
-    tracker = TensorBoardTracker("tensorboard", logging_dir=str(out))
-    tracker.start()
+    from torch.utils.tensorboard import SummaryWriter
+
+    writer = SummaryWriter(str(Path(out) / "tensorboard"))
 
     def on_log(line: Log) -> None:
-        values = {k: v for k, v in line.items() if k != "step"}
-        tracker.log(values, step=int(line["step"]))
-        tracker.writer.flush()
+        for name, value in line.items():
+            if name != "step":
+                writer.add_scalar(name, value, int(line["step"]))
+        writer.flush()
 
     return on_log
-
-
-def start_accelerator(module: nn.Module, precision: str):
-    """An ``accelerate.Accelerator`` for the kind of device that the module is on.
-
-    Accelerate keeps one state a process, and refuses another device or precision; it
-    is cleared, so that one notebook may train several models.
-    """
-    from accelerate import Accelerator
-    from accelerate.state import AcceleratorState
-
-    cpu = next(module.parameters()).device.type == "cpu"
-    if cpu and precision == "fp16":
-        raise ValueError("precision='fp16' needs a GPU; on a CPU give no or bf16")
-    AcceleratorState._reset_state(reset_partial_state=True)
-    return Accelerator(mixed_precision=precision, cpu=cpu)
-
-
-def is_main_process() -> bool:
-    """Whether this process writes files and speaks: all but one of those that
-    ``accelerate launch`` or ``torchrun`` started stay silent."""
-    return os.environ.get("RANK", "0") == "0"
 
 
 def seed_step(generator: torch.Generator, seed: int, step: int, rank: int) -> None:
@@ -168,56 +255,17 @@ def seed_step(generator: torch.Generator, seed: int, step: int, rank: int) -> No
     torch.manual_seed(hash((seed, step, rank, 1)) % 2**63)
 
 
-def check_finite(step: int, *tensors: Tensor) -> None:
+def check_finite(step: int, loss: float, *tensors: Tensor) -> None:
     """Stop before nan is logged, or saved over the last good checkpoint."""
-    if not all(bool(tensor.isfinite().all()) for tensor in tensors):
+    if not math.isfinite(loss) or not all(bool(t.isfinite().all()) for t in tensors):
         raise ValueError(
             f"the loss or a weight is no longer finite at step {step}; "
             "lower the learning rate (in another folder), or look at the data"
         )
 
 
-def ema_update(decay: float) -> Callable:
-    """Update of the averaged weights. The first step copies the weights; the n-th after
-    it takes average = d average + (1 - d) weights, d = min(decay, (1 + n) / (10 + n)).
-    That d rises with n, so that the random start is soon forgotten."""
-
-    @torch.no_grad()
-    def update(averaged, current, num_averaged):
-        n = float(num_averaged)
-        torch._foreach_lerp_(averaged, current, 1 - min(decay, (1 + n) / (10 + n)))
-
-    return update
-
-
-def averaging(ema: AveragedModel, module: nn.Module) -> Callable[[], None]:
-    """``ema.update_parameters(module)`` as a call that knows its tensors: to look them
-    up in the modules at every step takes longer than the arithmetic. Parameters that
-    are not trained are the same in both, and are left out."""
-    pairs = zip(ema.module.parameters(), module.parameters(), strict=True)
-    pairs = [(a.detach(), p.detach()) for a, p in pairs if p.requires_grad]
-    averaged, current = map(list, zip(*pairs, strict=True))
-    buffers = list(zip(ema.module.buffers(), module.buffers(), strict=True))
-
-    def update() -> None:
-        if ema.n_averaged == 0:
-            torch._foreach_copy_(averaged, current)
-        else:
-            ema.multi_avg_fn(averaged, current, ema.n_averaged)
-        for copy, buffer in buffers:
-            copy.copy_(buffer)
-        ema.n_averaged += 1
-
-    return update
-
-
-def learning_rate(config: TrainConfig, step: int) -> float:
-    """Linear rise over ``warmup_steps``, then a cosine down to zero."""
-    rise = min(1.0, (step + 1) / max(1, config.warmup_steps))
-    fall = 0.5 * (1 + torch.cos(torch.tensor(torch.pi * step / config.steps)).item())
-    return config.learning_rate * rise * fall
-
-
-def set_learning_rate(optimizer, config: TrainConfig, step: int) -> None:
+def set_learning_rate(
+    optimizer: torch.optim.Optimizer, config: TrainConfig, step: int
+) -> None:
     for group in optimizer.param_groups:
         group["lr"] = learning_rate(config, step)

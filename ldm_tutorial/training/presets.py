@@ -6,6 +6,7 @@ cores, ``gpu`` is for one accelerator. ``reference`` made the weights that ship.
 
 from dataclasses import replace
 
+from ldm_tutorial.diffusion import Objective
 from ldm_tutorial.landscapes.scenenet import SceneNetConfig
 from ldm_tutorial.training.config import TrainConfig
 from ldm_tutorial.training.losses import VAELossConfig
@@ -151,7 +152,7 @@ LDM_PRESETS["reference-long"] = replace(
 LDM_PRESETS["reference-late"] = replace(
     LDM_PRESETS["reference-long"],
     init="runs/ldm-f8-long",
-    logit_normal=(-0.4, 1.0),
+    objective=Objective(logit_normal=(-0.4, 1.0)),
     train=replace(LDM_PRESETS["reference-long"].train, seed=3),
 )
 LDM_PRESETS["reference"] = replace(

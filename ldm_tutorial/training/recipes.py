@@ -1,14 +1,16 @@
 """Recipes: a whole training described by one frozen dataclass."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, Literal, get_args
 
+from torch import nn
+
 from ldm_tutorial.codec import Codec, LatentCodec
 from ldm_tutorial.data import DataConfig
-from ldm_tutorial.diffusion import PredictionType
+from ldm_tutorial.diffusion import Objective
 from ldm_tutorial.landscapes.scenenet import SceneNetConfig
 from ldm_tutorial.pipeline import LatentDiffusion
-from ldm_tutorial.schedule import ScheduleConfig
 from ldm_tutorial.training.config import TrainConfig
 from ldm_tutorial.training.losses import VAELossConfig
 from ldm_tutorial.unet import UNet, UNetConfig
@@ -49,12 +51,8 @@ class LDMRecipe(DataConfig):
             random weights.
         decoder: an autoencoder with the same encoder whose decoder the finished model
             gets, as a folder or by its shipped name; null for that of the codec.
-        prediction_type: what the UNet predicts.
-        min_snr_gamma: bound on the weight of easy times in the loss (5 is usual); null
-            weighs all alike.
-        logit_normal: mean and standard deviation of the logit of t / T, for times that
-            keep away from both ends; null draws them uniformly.
-        label_dropout: share of the labels hidden in training, for guidance.
+        objective: the noise schedule, what the UNet predicts, and how times and labels
+            are drawn.
         autoencoder: what becomes of the autoencoder: frozen; trained along on its own
             ``loss``, which the diffusion loss leaves alone (detached); trained on both
             (joint); on both, with latents that every batch is normalised by
@@ -67,11 +65,7 @@ class LDMRecipe(DataConfig):
     init: str | None = None
     decoder: str | None = None
     unet: UNetConfig = field(default_factory=UNetConfig)
-    schedule: ScheduleConfig = field(default_factory=ScheduleConfig)
-    prediction_type: PredictionType = "eps"
-    min_snr_gamma: float | None = None
-    logit_normal: tuple[float, float] | None = None
-    label_dropout: float = 0.1
+    objective: Objective = field(default_factory=Objective)
     autoencoder: Autoencoder = "frozen"
     loss: VAELossConfig = field(default_factory=VAELossConfig)
     train: TrainConfig = field(default_factory=TrainConfig)
@@ -87,42 +81,37 @@ class SceneRecipe(DataConfig):
 
 def build_vae(recipe: VAERecipe) -> AutoencoderKL:
     """The untrained autoencoder of a recipe."""
-    check_counts(recipe.vae, "latent_channels", "channels", "num_res_blocks")
+    check_counts(
+        recipe.vae, "in_channels", "latent_channels", "channels", "num_res_blocks"
+    )
     check_size(recipe.size, recipe.vae.downsampling)
-    if recipe.vae.in_channels != 3:
-        raise ValueError(
-            f"in_channels={recipe.vae.in_channels}; the data sets give images of 3 "
-            "channels: leave it at 3"
-        )
     return AutoencoderKL(recipe.vae)
 
 
 def build_ldm(
-    recipe: LDMRecipe, codec: Codec, classes: tuple[str, ...] = ()
+    recipe: LDMRecipe,
+    codec: Codec,
+    classes: Sequence[str] = (),
+    *,
+    denoiser: nn.Module | None = None,
 ) -> LatentDiffusion:
-    """The untrained model of a recipe, with the channels and classes that fit."""
+    """The untrained model of a recipe, with the channels and classes that fit; with a
+    ``denoiser`` of one's own in place of the recipe's UNet."""
     check_counts(recipe.unet, "channels", "num_res_blocks", "patch_size")
-    check_counts(recipe.schedule, "num_train_timesteps")
+    check_counts(recipe.objective.schedule, "num_train_timesteps")
     check_training(recipe, codec)
-    if not 0 <= recipe.label_dropout <= 1:
-        raise ValueError(f"label_dropout={recipe.label_dropout}; give a share, 0 to 1")
-    unet = replace(
-        recipe.unet,
-        in_channels=codec.latent_shape(recipe.size)[0],
-        num_classes=len(classes),
-    )
-    f = codec.vae.config.downsampling if isinstance(codec, LatentCodec) else 1
-    check_size(recipe.size, f * unet.patch_size * 2 ** (len(unet.channels) - 1))
+    channels, height, _ = codec.latent_shape(recipe.size)
+    if denoiser is None:
+        unet = replace(recipe.unet, in_channels=channels, num_classes=len(classes))
+        halvings = unet.patch_size * 2 ** (len(unet.channels) - 1)
+        check_size(recipe.size, recipe.size // height * halvings)
+        denoiser = UNet(unet)
     return LatentDiffusion(
         codec,
-        UNet(unet),
-        recipe.schedule,
-        recipe.prediction_type,
-        recipe.size,
-        classes,
-        recipe.label_dropout,
-        recipe.min_snr_gamma,
-        recipe.logit_normal,
+        denoiser,
+        objective=recipe.objective,
+        image_size=recipe.size,
+        classes=classes,
     )
 
 
@@ -147,13 +136,6 @@ def check_training(recipe: LDMRecipe, codec: Codec) -> None:
         raise ValueError(
             f"loss.adversarial_weight={recipe.loss.adversarial_weight}; an autoencoder "
             "that is trained along has no discriminator: leave it at 0"
-        )
-    if recipe.min_snr_gamma is not None and not recipe.min_snr_gamma > 0:
-        raise ValueError(f"min_snr_gamma={recipe.min_snr_gamma}; give more than 0")
-    if recipe.logit_normal is not None and not recipe.logit_normal[1] > 0:
-        raise ValueError(
-            f"logit_normal={recipe.logit_normal}; give a mean and a standard deviation "
-            "above 0"
         )
 
 

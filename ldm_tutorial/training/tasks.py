@@ -23,10 +23,13 @@ from ldm_tutorial.training.losses import (
     vae_loss,
 )
 from ldm_tutorial.training.perceptual import Alignment, FeatureDistance, load_perceptual
+from ldm_tutorial.training.processes import moments_over_processes
 from ldm_tutorial.vae import AutoencoderKL
 
 ALIGNMENT_WEIGHT = 0.5  # of REPA
 STANDING = ("d_loss", "d_real", "d_fake", "r1")  # how a game of two players stands
+
+Values = tuple[Tensor, dict[str, Tensor]]  # a loss, and what is logged beside it
 
 
 class VAETraining(nn.Module):
@@ -66,7 +69,13 @@ class VAETraining(nn.Module):
         if self.loss.band_weight:
             band_distance(x, x)
 
-    def forward(self, x: Tensor, y: Tensor, generator: torch.Generator):
+    def forward(
+        self,
+        x: Tensor,
+        y: Tensor | None = None,
+        *,
+        generator: torch.Generator | None = None,
+    ) -> Values:
         x_hat, posterior = self.vae(x, generator)
         perceptual = self.frozen[0].to(x.device) if self.frozen else None
         loss, parts = vae_loss(x_hat, x, posterior, self.loss, perceptual)
@@ -130,9 +139,16 @@ class CachedLatentTraining(nn.Module):
         super().__init__()
         self.model = model
 
-    def forward(self, moments: Tensor, y: Tensor, generator: torch.Generator):
+    def forward(
+        self,
+        moments: Tensor,
+        y: Tensor,
+        *,
+        generator: torch.Generator | None = None,
+    ) -> Values:
         z = DiagonalGaussian(*moments.chunk(2, dim=1)).sample(generator)
-        return self.model.loss(self.model.codec.normalise(z), y, generator)
+        z_0 = self.model.codec.normalise(z)
+        return self.model.loss(z_0, y, generator=generator)
 
 
 class JointTraining(nn.Module):
@@ -154,9 +170,15 @@ class JointTraining(nn.Module):
         self.perceptual = frozen_perceptual(loss)
         self.alignment = None
         if kind == "joint-aligned":
-            self.alignment = Alignment(model.unet.config.channels[-1])
+            self.alignment = Alignment(model.denoiser.config.channels[-1])
 
-    def forward(self, x: Tensor, y: Tensor, generator: torch.Generator):
+    def forward(
+        self,
+        x: Tensor,
+        y: Tensor,
+        *,
+        generator: torch.Generator | None = None,
+    ) -> Values:
         codec = self.model.codec
         posterior = codec.vae.encode(x)
         raw = posterior.sample(generator)
@@ -169,17 +191,18 @@ class JointTraining(nn.Module):
         return loss + denoising, parts | more
 
     def denoising(
-        self, z: Tensor, x: Tensor, y: Tensor, generator: torch.Generator
-    ) -> tuple[Tensor, dict[str, Tensor]]:
+        self, z: Tensor, x: Tensor, y: Tensor, generator: torch.Generator | None
+    ) -> Values:
         """The terms that the diffusion model brings in, for latents z of images x."""
         stops = self.kind in ("detached", "joint-aligned")
-        loss, parts = self.model.loss(z.detach() if stops else z, y, generator)
+        z_0 = z.detach() if stops else z
+        loss, parts = self.model.loss(z_0, y, generator=generator)
         if self.alignment is None:
             return loss, parts
         schedule = self.model.schedule
         t = random_times(z, len(schedule), generator)
         z_t = add_noise(z, normal_like(z, generator), schedule.at(t, like=z))
-        h, _, _ = self.model.unet.descend(z_t, t, y)
+        h, _, _ = self.model.denoiser.descend(z_t, t, y)
         distance = self.alignment(h, x)
         parts["alignment"] = distance.detach()
         return loss + ALIGNMENT_WEIGHT * distance, parts
@@ -189,12 +212,12 @@ class JointTraining(nn.Module):
         codec = self.model.codec
         if self.kind == "joint":
             return codec.normalise(raw)
+        mean, std = moments_over_processes(raw)
         if self.training:
-            codec.follow(raw)
+            codec.follow(mean.detach(), std.detach())
         if self.kind == "detached":
             return codec.normalise(raw)
-        mean, std = (f((0, 2, 3), keepdim=True) for f in (raw.mean, raw.std))
-        return (raw - mean) / std
+        return (raw - mean.view(-1, 1, 1)) / std.view(-1, 1, 1)
 
 
 def frozen_perceptual(

@@ -21,7 +21,7 @@ from ldm_tutorial.cost import benchmark, peers
 from ldm_tutorial.data import DataConfig, whole
 from ldm_tutorial.landscapes import factor_report
 from ldm_tutorial.landscapes.factors import CLASS_NAMES
-from ldm_tutorial.training.folder import Run
+from ldm_tutorial.training.folder import RunFolder
 
 SMALL = ["--preset", "smoke", "--size", "32", "--length", "16", "--train.steps", "2"]
 SMALL += ["--train.batch_size", "8"]
@@ -317,7 +317,7 @@ def test_float16_halves_the_file(small, tmp_path, run):
 def test_a_stopped_training_goes_on_and_a_finished_one_returns_at_once(
     tmp_path, run, monkeypatch
 ):
-    checkpoint = Run.checkpoint
+    checkpoint = RunFolder.checkpoint
 
     def stop(self, step, seconds):
         checkpoint(self, step, seconds)
@@ -325,7 +325,7 @@ def test_a_stopped_training_goes_on_and_a_finished_one_returns_at_once(
 
     command = ("train-vae", "--preset", "smoke", "--size", 16, "--out", tmp_path)
     with monkeypatch.context() as patch:
-        patch.setattr(Run, "checkpoint", stop)
+        patch.setattr(RunFolder, "checkpoint", stop)
         status, out, err = run(*command)
     assert (status, out) == (130, "") and "Traceback" not in err
     bar, line = err.rstrip("\n").rsplit("\n", 1)

@@ -14,6 +14,7 @@ from torch.testing import assert_close
 
 from ldm_tutorial import PixelCodec, evaluation
 from ldm_tutorial.data import DataConfig, images, whole
+from ldm_tutorial.evaluation import features, reports
 from ldm_tutorial.landscapes.factors import CLASS_NAMES
 from ldm_tutorial.landscapes.scenenet import SceneNet, SceneNetConfig
 from ldm_tutorial.metrics import psnr, thumbnails
@@ -89,7 +90,7 @@ def test_the_features_fit_the_data(monkeypatch):
     assert evaluation.features_for(config()) == "scenenet-judge"
     assert evaluation.features_for(config(size=32)) == "thumbnails"
     assert evaluation.features_for(config("cifar10")) == "thumbnails"
-    monkeypatch.setattr(evaluation, "shipped", list)
+    monkeypatch.setattr(features, "shipped", list)
     assert evaluation.features_for(config()) == "thumbnails"
 
 
@@ -178,8 +179,8 @@ def test_the_first_trunk_that_fits_is_taken(no_trunks):
 def test_lpips_is_reported_where_there_is_a_trunk(monkeypatch):
     net = SceneNet(SceneNetConfig(channels=(8, 8)))
     distance = FeatureDistance(net, net.smallest)
-    monkeypatch.setattr(evaluation, "trunk_on_disk", lambda size: "lpips-squeeze")
-    monkeypatch.setattr(evaluation, "load_perceptual", lambda name: distance)
+    monkeypatch.setattr(reports, "trunk_on_disk", lambda size: "lpips-squeeze")
+    monkeypatch.setattr(reports, "load_perceptual", lambda name: distance)
     x, x_hat = noise(3), noise(3, 1)
     with torch.no_grad():
         expected = distance(x_hat, x)
@@ -285,7 +286,7 @@ def test_the_factor_report_is_made_of_landscapes_and_on_request(monkeypatch):
         asked.append((len(samples), y, train.split, held_out.split, codec, known))
         return {"tv_house": 0.5}
 
-    monkeypatch.setattr(evaluation, "factor_report", report)
+    monkeypatch.setattr(reports, "factor_report", report)
     data = DataConfig()
     x, y = whole(data.load("test", 4), 4)
     found = evaluation.judge_samples(x, y, data, factors=True)

@@ -87,6 +87,17 @@ def test_slerp_keeps_the_length_and_turns_evenly():
     assert_close(slerp(a, b, 1 / 3).norm(), a.norm())
 
 
+@pytest.mark.parametrize("t", [0.0, 0.3, 0.5, 1.0])
+@pytest.mark.parametrize("seed", range(5))
+def test_slerp_between_parallel_vectors_is_their_line(t, seed):
+    a = noise(4, 8, 8, seed=seed)
+    assert_close(slerp(a, a.clone(), t), a)
+    assert_close(slerp(a, a * 1.0000001, t), a)
+    assert_close(slerp(a, 3 * a, t), (1 + 2 * t) * a)
+    assert bool(slerp(a, -a, t).isfinite().all())
+    assert_close(slerp(a, 0 * a, t), (1 - t) * a)
+
+
 def test_effective_dimensions_count_the_patterns_that_share_the_variance():
     generator = torch.Generator().manual_seed(0)
     noise = torch.randn(20_000, 4, 2, 2, generator=generator)

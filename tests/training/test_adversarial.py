@@ -66,7 +66,7 @@ def step(module: VAETraining):
     """Loss and parts of the same batch with the same noise, ready for a backward."""
     g = torch.Generator().manual_seed(1)
     x = torch.rand(4, 3, 16, 16, generator=g) * 2 - 1
-    return module(x, torch.zeros(4), g), x
+    return module(x, torch.zeros(4), generator=g), x
 
 
 def gradients(module, loss):
@@ -155,7 +155,7 @@ def test_the_log_shows_running_means():
         noisy = torch.Generator().manual_seed(s)
         x_hat, _ = module.vae(x, torch.Generator().manual_seed(s))
         d_fake.append(module.discriminator(x_hat).mean().item())
-        _, parts = module(x, torch.zeros(4), noisy)
+        _, parts = module(x, torch.zeros(4), generator=noisy)
         expected = 0.0
         for n, value in enumerate(d_fake):
             expected += max(0.05, 1 / (1 + n)) * (value - expected)
@@ -172,7 +172,7 @@ def test_a_step_down_the_loss_helps_both_players():
     moved |= {k: moved[k].detach() - 1e-3 * found[k] for k in names}
     g = torch.Generator().manual_seed(1)
     x = torch.rand(4, 3, 16, 16, generator=g) * 2 - 1
-    _, after = functional_call(module, moved, (x, torch.zeros(4), g))
+    _, after = functional_call(module, moved, (x, torch.zeros(4)), {"generator": g})
     assert after["d_loss"] < before["d_loss"]
     assert_close(after["reconstruction"], before["reconstruction"])
 

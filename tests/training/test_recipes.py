@@ -20,7 +20,9 @@ from ldm_tutorial import (
     UNetConfig,
     VAEConfig,
 )
+from ldm_tutorial.cli.training import record
 from ldm_tutorial.data import NAMES, images, whole
+from ldm_tutorial.diffusion import Objective
 from ldm_tutorial.landscapes.factors import CLASS_NAMES
 from ldm_tutorial.training import fit, folder, presets, recipes, tasks
 from ldm_tutorial.training.losses import VAELossConfig
@@ -114,14 +116,11 @@ def test_presets_have_the_same_names_everywhere():
         (replace(VAE, vae=VAEConfig(channels=())), r"channels=\(\); give 1 or more"),
         (replace(VAE, vae=VAEConfig(latent_channels=0)), "latent_channels=0; give 1"),
         (replace(VAE, vae=VAEConfig(num_res_blocks=0)), "num_res_blocks=0; give 1"),
-        (replace(VAE, vae=VAEConfig(in_channels=1)), "in_channels=1; the data sets"),
+        (replace(VAE, vae=VAEConfig(in_channels=0)), "in_channels=0; give 1 or more"),
         (replace(LDM, size=24, unet=UNetConfig(channels=(32,) * 5)), "multiple of 16$"),
         (replace(LDM, unet=UNetConfig(patch_size=0)), "patch_size=0; give 1 or more"),
         (replace(LDM, unet=UNetConfig(channels=(0,))), r"channels=\(0,\); give 1"),
         (replace(LDM, unet=UNetConfig(channels=(40,))), "make the channels a multiple"),
-        (replace(LDM, label_dropout=1.5), "label_dropout=1.5; give a share, 0 to 1"),
-        (replace(LDM, min_snr_gamma=0), "min_snr_gamma=0; give more than 0"),
-        (replace(LDM, logit_normal=(0.0, 0.0)), "standard deviation above 0"),
         (replace(LDM, autoencoder="thawed"), "'thawed' is unknown; choose frozen, det"),
         (replace(LDM, autoencoder="joint"), "'joint' was asked of a pixel model"),
     ],
@@ -279,13 +278,13 @@ def test_runs_from_before_recipes_were_stored_go_on(vae, tmp_path):
 
 def test_what_is_recorded(vae):
     codec, log, _ = vae
-    report = fit.record(VAE, codec.vae, log)
+    report = record(VAE, codec.vae, log)
     assert report["recipe"] == asdict(VAE) and report["images_seen"] == 24
     assert report["seconds"] == log[-1]["seconds"]
     assert report["final"]["loss"] == log[-1]["loss"]
     assert report["parameters"] == sum(p.numel() for p in codec.vae.parameters())
     json.dumps(report)
-    assert fit.record(VAE, codec.vae, [])["final"] == {}  # the log was deleted
+    assert record(VAE, codec.vae, [])["final"] == {}  # the log was deleted
 
 
 def test_a_shipped_model_has_no_recipe_and_that_is_fine(vae, tmp_path):
@@ -416,7 +415,7 @@ def test_a_model_goes_on_from_another(vae, ldm):
 @pytest.mark.parametrize(
     "change, message",
     [
-        ({"prediction_type": "v"}, "prediction_type eps, and v was asked for"),
+        ({"objective": Objective(prediction_type="v")}, "eps, and v was asked for"),
         ({"unet": UNetConfig(channels=(64,))}, "cannot pass its weights on to"),
     ],
 )

@@ -18,7 +18,8 @@ from torch.utils.data import Dataset, TensorDataset
 
 from ldm_tutorial.training.batches import StepSampler, batches
 from ldm_tutorial.training.config import TrainConfig
-from ldm_tutorial.training.loop import ema_update, learning_rate, tensorboard, train
+from ldm_tutorial.training.ema import EMA
+from ldm_tutorial.training.loop import learning_rate, tensorboard, train
 
 CONFIG = TrainConfig(
     steps=24, batch_size=8, warmup_steps=3, log_every=2, checkpoint_every=5
@@ -34,7 +35,7 @@ class Toy(nn.Module):
         self.out = nn.Linear(width, 4)
         self.frozen = nn.Parameter(torch.ones(3), requires_grad=False)
 
-    def forward(self, x, y, generator):
+    def forward(self, x, y, *, generator=None):
         noise = torch.randn(x.shape, generator=generator)
         error = (self.out(self.net(x + 0.1 * noise)) - x).square().mean()
         return error, {"error": error.detach(), "label": y.float().mean()}
@@ -47,7 +48,7 @@ class Plain(nn.Module):
         super().__init__()
         self.weight, self.scale = nn.Parameter(torch.zeros(4)), scale
 
-    def forward(self, x, y, generator):
+    def forward(self, x, y, *, generator=None):
         loss = (x @ self.weight * self.scale - y).square().mean()
         return loss, {"y": y.float().mean()}
 
@@ -103,15 +104,6 @@ def test_training_leaves_the_callers_random_state_alone():
     model = Plain()
     train(model, data(), replace(CONFIG, steps=3))
     assert torch.equal(torch.rand(3), expected)
-
-
-def test_the_randomness_of_a_step_is_the_same_in_every_process():
-    code = "print(hash((3, 17, 0)), hash((3, 2)))"
-    env = os.environ | {"PYTHONHASHSEED": "12345"}
-    done = subprocess.run(
-        [sys.executable, "-c", code], env=env, capture_output=True, text=True
-    )
-    assert done.stdout.split() == [str(hash((3, 17, 0))), str(hash((3, 2)))]
 
 
 # Python 3.12 and later warn of what the DataLoader does.
@@ -262,7 +254,9 @@ def test_a_loss_that_is_not_finite_stops_the_run(tmp_path, log_every, checkpoint
 
 def test_weights_that_are_not_finite_are_not_saved(tmp_path):
     class Explodes(Plain):
-        def forward(self, x, y, generator):  # a finite loss with an infinite gradient
+        def forward(
+            self, x, y, *, generator=None
+        ):  # a finite loss with an infinite gradient
             return (self.weight.sum() * 0).abs().sqrt(), {}
 
     with pytest.raises(ValueError, match="no longer finite at step 5"):
@@ -362,9 +356,9 @@ def test_the_average_is_its_formula():
     steps = []
 
     class Spy(Plain):
-        def forward(self, x, y, generator):
+        def forward(self, x, y, *, generator=None):
             steps.append(self.weight.detach().clone())
-            return super().forward(x, y, generator)
+            return super().forward(x, y, generator=generator)
 
     for decay in (0.0, 0.5, 0.95):
         steps.clear()
@@ -383,22 +377,130 @@ def test_the_average_is_its_formula():
         assert_close(raw, average)
 
 
-def test_the_update_of_the_average_by_hand():
-    average, weights = [torch.tensor([1.0])], [torch.tensor([3.0])]
-    ema_update(0.999)(average, weights, torch.tensor(2))  # d = 3 / 12
-    assert_close(average[0], torch.tensor([0.25 * 1 + 0.75 * 3]))
-    ema_update(0.1)(average, weights, torch.tensor(1000))
-    assert_close(average[0], torch.tensor([0.1 * 2.5 + 0.9 * 3]))
+def test_the_average_by_hand():
+    module = nn.Linear(1, 1, bias=False)
+    ema = EMA(module, 0.999)
+    average, weights = 0.0, [3.0, 5.0, -1.0, 2.0]
+    for n, weight in enumerate(weights):
+        nn.init.constant_(module.weight, weight)
+        ema.update()
+        d = min(0.999, (1 + n) / (10 + n)) if n else 0.0
+        average = d * average + (1 - d) * weight
+        assert_close(ema.average[0], torch.tensor([[average]]))
+    with ema.in_place():
+        assert_close(module.weight.detach(), torch.tensor([[average]]))
+    assert_close(module.weight.detach(), torch.tensor([[weights[-1]]]))
 
 
-def test_learning_rate_rises_then_falls_along_a_cosine():
-    config = TrainConfig(steps=100, learning_rate=2.0, warmup_steps=10)
-    cosine = [0.5 * (1 + math.cos(math.pi * s / 100)) for s in range(100)]
-    expected = [2.0 * min(1, (s + 1) / 10) * c for s, c in enumerate(cosine)]
-    found = [learning_rate(config, step) for step in range(100)]
-    assert_close(torch.tensor(found), torch.tensor(expected))
-    assert found[0] == 0.2 and found[-1] < 0.001
-    assert learning_rate(replace(config, warmup_steps=0), 0) == 2.0
+def test_the_average_leaves_out_what_is_not_trained():
+    module = nn.Sequential(nn.Linear(3, 4), nn.BatchNorm1d(4), nn.Linear(4, 5))
+    module[2].requires_grad_(False)
+    ema = EMA(module, 0.9)
+    names = ["0.weight", "0.bias", "1.weight", "1.bias"]
+    assert list(ema.state_dict()["average"]) == names
+    other = EMA(module, 0.9)
+    other.load_state_dict({"updates": 3, "average": {n: torch.ones(()) for n in names}})
+    assert other.updates == 3 and all(bool((a == 1).all()) for a in other.average)
+
+
+@pytest.mark.parametrize("steps, warmup", [(100, 10), (100, 0), (20, 50), (1, 50)])
+def test_learning_rate_rises_to_its_peak_then_falls_along_a_cosine(steps, warmup):
+    config = TrainConfig(steps=steps, learning_rate=2.0, warmup_steps=warmup)
+    rates = [learning_rate(config, step) for step in range(steps)]
+    rise = min(warmup, steps // 2)
+    assert max(rates) == 2.0 == rates[rise]
+    assert_close(rates[:rise], [2.0 * (step + 1) / rise for step in range(rise)])
+    fall = steps - rise
+    wanted = [1 + math.cos(math.pi * step / fall) for step in range(fall)]
+    assert_close(rates[rise:], wanted)
+
+
+def test_a_batch_in_parts_has_the_gradient_of_the_whole():
+    one, two = Plain(), Plain()
+    logs = [
+        train(one, data(), replace(CONFIG, steps=6)),
+        train(two, data(), replace(CONFIG, steps=6, accumulate=4)),
+    ]
+    assert_close(one.weight.detach(), two.weight.detach())
+    for name in ("loss", "y"):
+        assert_close([line[name] for line in logs[0]], [line[name] for line in logs[1]])
+    with pytest.raises(ValueError, match=r"in 3 parts; give a multiple"):
+        train(Plain(), data(), replace(CONFIG, accumulate=3))
+
+
+def test_the_validation_loss_is_that_of_the_averaged_weights():
+    model, held_out = Plain(), data(13)
+    config = replace(CONFIG, steps=12, validate_every=5)
+    log = train(model, data(), config, validate=held_out)
+    found = {line["step"]: line for line in log if "validation_loss" in line}
+    assert list(found) == [5, 10, 12]
+    assert "loss" not in found[5] and "loss" in found[10]
+    with torch.no_grad():
+        wanted, _ = model(*held_out[:])  # the module ends with the average
+    assert found[12]["validation_loss"] == pytest.approx(float(wanted), rel=1e-5)
+    assert without_validation(log) == without_validation(train(Plain(), data(), config))
+
+
+def without_validation(log):
+    """The lines of the training itself."""
+    lines = [{k: v for k, v in x.items() if k != "validation_loss"} for x in log]
+    return [line for line in without_seconds(lines) if "loss" in line]
+
+
+@pytest.mark.parametrize("option", ["channels_last", "compile"])
+def test_layout_and_compiler_change_nothing_but_the_speed(option, monkeypatch):
+    monkeypatch.setattr(nn.Module, "compile", lambda self: calls.append(self))
+    calls, models = [], []
+    for value in (False, True):
+        torch.manual_seed(0)
+        models.append(nn.Sequential(nn.Conv2d(3, 8, 3), nn.Conv2d(8, 3, 3)))
+        task = Reconstruct(models[-1])
+        images = TensorDataset(torch.randn(16, 3, 8, 8, generator=seeded()))
+        train(task, images, replace(CONFIG, steps=3, **{option: value}))
+    assert_close(models[0].state_dict(), models[1].state_dict(), atol=1e-5, rtol=1e-4)
+    assert len(calls) == (option == "compile")
+
+
+class Reconstruct(nn.Module):
+    def __init__(self, net):
+        super().__init__()
+        self.net = net
+
+    def forward(self, x, *, generator):
+        return (self.net(x) - x[..., 2:-2, 2:-2]).square().mean(), {}
+
+
+def seeded():
+    return torch.Generator().manual_seed(0)
+
+
+def test_a_compiled_module_and_the_plain_one_share_their_run(tmp_path):
+    config = replace(CONFIG, steps=6, checkpoint_every=3)
+    compiled = torch.compile(toy(), backend="eager")
+    train(compiled, data(), config, tmp_path)
+    model, started = toy(), []
+    train(model, data(), config, tmp_path, on_start=started.append)
+    assert started == [6]
+    assert all(not key.startswith("_orig") for key in model.state_dict())
+
+
+def test_nothing_to_train_is_said_in_one_line():
+    model = Plain().requires_grad_(False)
+    with pytest.raises(ValueError, match=r"Plain requires a gradient; call requires"):
+        train(model, data(), CONFIG)
+
+
+@pytest.mark.parametrize("precision", ["no", "bf16"])
+def test_an_interrupted_training_leaves_no_trace_on_the_module(precision, tmp_path):
+    model = Toy()
+    before = set(vars(model))
+
+    def stop(line):
+        raise Stop
+
+    with pytest.raises(Stop):
+        train(model, data(), replace(CONFIG, precision=precision), on_log=stop)
+    assert set(vars(model)) == before and "forward" not in vars(model)
 
 
 @pytest.mark.parametrize("clip, most", [(0.0, math.inf), (1e-3, 1e-3)])
@@ -406,10 +508,10 @@ def test_the_gradient_is_clipped(clip, most):
     norms = []
 
     class Watched(Plain):
-        def forward(self, x, y, generator):
+        def forward(self, x, y, *, generator=None):
             if self.weight.grad is not None:
                 norms.append(float(self.weight.grad.norm()))
-            return super().forward(x, y, generator)
+            return super().forward(x, y, generator=generator)
 
     model = Watched()
     model.weight.register_post_accumulate_grad_hook(
@@ -435,16 +537,16 @@ def test_bf16_computes_in_bf16_and_keeps_float32_weights():
     seen = []
 
     class Watched(Toy):
-        def forward(self, x, y, generator):
+        def forward(self, x, y, *, generator=None):
             seen.append(self.out(self.net(x)).dtype)
-            return super().forward(x, y, generator)
+            return super().forward(x, y, generator=generator)
 
     model = Watched()
     train(model, data(), replace(CONFIG, steps=2, precision="bf16"))
     assert set(seen) == {torch.bfloat16}
     assert {p.dtype for p in model.parameters()} == {torch.float32}
     x, y = data()[:8]
-    model(x, y, None)  # after training the model is as it was: no hidden autocast
+    model(x, y)  # after training the model is as it was: no hidden autocast
     assert seen[-1] == torch.float32
 
 
@@ -504,7 +606,8 @@ def test_batches_come_with_their_step_and_without_warnings(workers):
         warnings.simplefilter("error")
         found = list(batches(data(), StepSampler(40, config, 3, 0, 1)))
     assert [step for step, _ in found] == [3, 4]
-    assert found[0][1][1].tolist() == indices(40, config)[3]
+    ((_, labels),) = found[0][1]
+    assert labels.tolist() == indices(40, config)[3]
 
 
 def test_images_are_the_same_to_the_bit_wherever_a_training_goes_on():
@@ -523,8 +626,58 @@ def test_images_are_the_same_to_the_bit_wherever_a_training_goes_on():
     for start in (1, 31, 32, 33, 69):
         rest = list(batches(Neighbours(), StepSampler(40, config, start, 0, 1)))
         assert_close(rest, everything[start:])
-    for (_, (batch,)), wanted in zip(everything, indices(40, config), strict=True):
+    for (_, [(batch,)]), wanted in zip(everything, indices(40, config), strict=True):
         assert batch[:, 0].tolist() == wanted
+
+
+class Items(Dataset):
+    """Forty items of some kind."""
+
+    def __init__(self, make):
+        self.make = make
+
+    def __len__(self):
+        return 40
+
+    def __getitem__(self, index):
+        return self.make(index)
+
+
+@pytest.mark.parametrize(
+    "make, read",
+    [
+        (lambda i: torch.full((3, 2, 2), float(i)), lambda b: b[:, 0, 0, 0]),
+        (lambda i: (torch.full((3,), i),), lambda b: b[0][:, 0]),
+        (lambda i: {"x": torch.full((2,), i), "text": "a"}, lambda b: b["x"][:, 0]),
+        (lambda i: (torch.tensor(i), f"caption {i}"), lambda b: b[0]),
+        (lambda i: (torch.tensor(i), (i, {"deep": i})), lambda b: b[1][1]["deep"]),
+    ],
+)
+@pytest.mark.parametrize("accumulate", [1, 4])
+def test_an_item_may_be_anything_that_collates(make, read, accumulate):
+    config = replace(CONFIG, steps=4, accumulate=accumulate)
+    sampler = StepSampler(40, config, 0, 0, 1)
+    for (_, parts), wanted in zip(
+        batches(Items(make), sampler), indices(40, config), strict=True
+    ):
+        assert len(parts) == accumulate
+        assert torch.cat([read(part) for part in parts]).tolist() == wanted
+
+
+def test_a_batch_of_captions_reaches_the_module():
+    seen = []
+
+    class Captions(Plain):
+        def forward(self, batch, *, generator):
+            seen.extend(batch["text"])
+            assert isinstance(generator, torch.Generator)
+            return super().forward(batch["x"], batch["x"][:, 0])
+
+    def make(i):
+        return {"x": torch.randn(4), "text": f"number {i}"}
+
+    train(Captions(), Items(make), replace(CONFIG, steps=2))
+    assert len(seen) == 16 and all(text.startswith("number ") for text in seen)
 
 
 # --- other devices and many processes -------------------------------------------------
@@ -592,7 +745,7 @@ def train_on(device: str, precision: str = "no"):
             super().__init__()
             self.net = nn.Sequential(nn.Linear(4, 16), nn.Tanh(), nn.Linear(16, 4))
 
-        def forward(self, x, y, generator):
+        def forward(self, x, y, *, generator=None):
             noise = torch.randn(x.shape, generator=generator, device=x.device)
             loss = F.mse_loss(self.net(x + 0.01 * noise), x)
             return loss, {}
@@ -636,7 +789,7 @@ def test_tensorboard_shows_what_the_log_holds(tmp_path):
 
 
 def test_a_missing_tensorboard_is_named(tmp_path, monkeypatch):
-    monkeypatch.setattr("ldm_tutorial.training.find_spec", lambda name: None)
+    monkeypatch.setattr("ldm_tutorial.training.loop.find_spec", lambda name: None)
     with pytest.raises(ValueError, match="pip install tensorboard, or read metrics"):
         tensorboard(tmp_path)
     assert not list(tmp_path.iterdir())
