@@ -167,7 +167,7 @@ def test_times_that_are_matched_in_log_snr_have_the_quartiles_of_the_flow():
 
     flow = (-2 * normal).quantile(share)
     assert_close(quartiles(*MATCHED), flow, atol=0.15, rtol=0)
-    recorded = DDPM_ARMS["eps-logit-normal"]["logit_normal"]
+    recorded = DDPM_ARMS["eps-logit-normal"]["objective"].logit_normal
     assert quartiles(*recorded)[1] < -1.3 < -0.1 < flow[1]
 
 
