@@ -2,6 +2,7 @@
 
 import os
 import socket
+import tempfile
 from pathlib import Path
 
 import pytest
@@ -21,6 +22,8 @@ def pytest_configure(config):
         os.environ[name] = os.environ[name.upper()] = NOWHERE
     os.environ["no_proxy"] = os.environ["NO_PROXY"] = "localhost,127.0.0.1,::1"
     os.environ["HF_HUB_OFFLINE"] = "1"
+    # What is remembered of folders of images stays out of the user's cache.
+    os.environ.setdefault("LDM_TUTORIAL_DATA", tempfile.mkdtemp(prefix="ldm-tests-"))
 
     if not config.option.markexpr and not any("::" in arg for arg in config.args):
         config.option.markexpr = "not slow"

@@ -20,15 +20,18 @@ PACKAGE = ROOT / "ldm_tutorial"
 # What each wing may import, beside the top and itself.
 WINGS = {
     "landscapes": set(),
-    "training": {"landscapes"},
-    "evaluation": {"landscapes", "training"},
-    "cost": {"landscapes", "training"},
+    "data": {"landscapes"},
+    "training": {"data", "landscapes"},
+    "evaluation": {"data", "landscapes", "training"},
+    "cost": {"data", "landscapes", "training"},
     "interop": set(),
-    "studies": {"landscapes", "training", "evaluation", "cost"},
-    "cli": {"landscapes", "training", "evaluation", "cost", "interop", "studies"},
-    "teach": {"landscapes", "training", "evaluation", "cost", "interop", "studies"},
+    "studies": {"data", "landscapes", "training", "evaluation", "cost"},
+    "cli": {"data", "landscapes", "training", "evaluation", "cost", "interop"}
+    | {"studies"},
+    "teach": {"data", "landscapes", "training", "evaluation", "cost", "interop"}
+    | {"studies"},
 }
-# The top imports no wing when it is loaded; `data` finds the landscapes by their name.
+# The top imports no wing.
 TOP = set()
 
 # Seconds to import, and needed by few functions: imported inside those.

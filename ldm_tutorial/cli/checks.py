@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 from ldm_tutorial import machine
+from ldm_tutorial.data.card import printable
 from ldm_tutorial.storage import find_model
 
 PICTURES = (".png", ".jpg", ".jpeg", ".webp")
@@ -22,7 +23,8 @@ def plain(message: str) -> str:
 
 
 def fail(message: object, status: int = 2) -> NoReturn:
-    print(f"ldm-tutorial: error: {' '.join(str(message).split())}", file=sys.stderr)
+    text = printable(" ".join(str(message).split()))
+    print(f"ldm-tutorial: error: {text}", file=sys.stderr)
     raise SystemExit(status)
 
 

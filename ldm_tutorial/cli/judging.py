@@ -1,10 +1,13 @@
 """The commands ``evaluate`` and ``data``."""
 
 import json
+import sys
 import time
 from collections.abc import Iterator
+from dataclasses import replace
 from typing import Any
 
+import torch
 from jsonargparse import Namespace
 
 from ldm_tutorial import evaluation
@@ -16,9 +19,13 @@ from ldm_tutorial.cli.checks import (
     read_model,
 )
 from ldm_tutorial.cli.options import sampling, without
-from ldm_tutorial.cli.sampling import write_grid
+from ldm_tutorial.cli.pictures import write_grid
+from ldm_tutorial.cli.progress import counting, judging_bar
 from ldm_tutorial.codec import LatentCodec
-from ldm_tutorial.data import DataConfig, whole
+from ldm_tutorial.data import DataConfig, data_config, stream
+from ldm_tutorial.data.card import card, is_folder, printable
+from ldm_tutorial.evaluation.batched import Progress
+from ldm_tutorial.evaluation.samples import judge, labels
 from ldm_tutorial.pipeline import LatentDiffusion
 from ldm_tutorial.training import folder
 
@@ -36,9 +43,9 @@ def show(options: Namespace, report: dict[str, Any]) -> None:
 def evaluate(options: Namespace) -> None:
     check_number(options.n, 2, "images")
     check_seed(options.seed)
-    where, parts = (
-        judge_model(options) if options.model != REAL else judge_real(options)
-    )
+    with judging_bar() as progress:
+        judged = judge_real if options.model == REAL else judge_model
+        where, parts = judged(options, progress)
     report = {"model": options.model, "data": where.data, "size": where.size} | parts
     if options.json:
         print(json.dumps(report, indent=2))
@@ -49,7 +56,9 @@ def evaluate(options: Namespace) -> None:
             print(f"{part:15}{row}")
 
 
-def judge_model(options: Namespace) -> tuple[DataConfig, dict[str, Any]]:
+def judge_model(
+    options: Namespace, progress: Progress
+) -> tuple[DataConfig, dict[str, Any]]:
     """What to judge a model by, and what came out."""
     is_codec = kind_of(options.model) == "LatentCodec"
     model = read_model(LatentCodec if is_codec else LatentDiffusion, options.model)
@@ -64,22 +73,33 @@ def judge_model(options: Namespace) -> tuple[DataConfig, dict[str, Any]]:
             seed=options.seed,
             features=options.features,
             factors=True,
+            progress=progress,
             **sampling(options),
         )
     report["reconstruction"] = evaluation.evaluate_codec(
-        codec, where, options.n, options.features
+        codec, where, options.n, options.features, progress
     )
     return where, report
 
 
-def judge_real(options: Namespace) -> tuple[DataConfig, dict[str, Any]]:
+def judge_real(
+    options: Namespace, progress: Progress
+) -> tuple[DataConfig, dict[str, Any]]:
     """Real images in place of samples: what a perfect model would get."""
-    where = DataConfig(
-        options.data or "landscapes", options.size or 64, download=options.download
+    where = data_config(
+        {},
+        data=options.data,
+        size=options.size,
+        download=options.download,
+        skip_bad=options.skip_bad,
     )
-    x, y = whole(where.load("validation", options.n), options.n)
-    figures = evaluation.judge_samples(x, y, where, options.features, factors=True)
-    return where, {"samples": {"n": len(x)} | figures}
+    held_out = where.load("validation", options.n)
+    y = labels(held_out, options.n)
+    batches = (x for x, _ in stream(held_out, options.n))
+    figures = judge(
+        batches, len(y), y, where, options.features, factors=True, progress=progress
+    )
+    return where, {"samples": {"n": len(y)} | figures}
 
 
 BESIDE = ("_ci95", "_real", "_codec")  # what is printed beside a figure
@@ -120,10 +140,13 @@ def data_for(options: Namespace, image_size: int | None) -> DataConfig:
             f"--size {options.size}: this model makes images of {image_size}; leave "
             "--size out"
         )
-    return DataConfig(
-        data=options.data or recipe.get("data", "landscapes"),
-        size=options.size or image_size or recipe.get("size", 64),
+    size = options.size or image_size
+    return data_config(
+        recipe,
+        data=options.data,
+        size=size,
         download=options.download,
+        skip_bad=options.skip_bad or None,
     )
 
 
@@ -131,15 +154,39 @@ def data(options: Namespace) -> None:
     check_number(options.n, 1, "images")
     if options.out:
         check_picture(options.out)
-    config = DataConfig(**without(options, "n", "split", "out"))
+    config = DataConfig(**without(options, "n", "split", "out", "json"))
+    found = None
+    if is_folder(config):
+        with counting("looking at images") as progress:
+            found = card(config, progress)
+        if found.bad:  # they are on the card; what follows is of the others
+            config = replace(config, skip_bad=True)
+    if options.json:
+        print(json.dumps(found.to_dict() if found else card(config).to_dict()))
+    elif found:
+        print("\n".join(found.lines()))
     dataset = config.load(options.split, config.length)
-    start = time.perf_counter()
-    x, _ = whole(dataset, max(1024, options.n))
-    rate = len(x) / (time.perf_counter() - start)
-    print(
-        f"{config.data}, {options.split}: {len(dataset)} images of "
-        f"{config.size}x{config.size} in {len(dataset.classes)} classes; "
-        f"made at {rate:.0f} images/s"
-    )
+    start, n = time.perf_counter(), 0
+    batches = stream(dataset, max(1024, options.n))
+    shown = []
+    for x, y in batches:
+        shown += zip(x[: options.n - len(shown)], y, strict=False)
+        n += len(x)
+    rate = n / (time.perf_counter() - start)
+    if not options.json:
+        print(
+            f"{printable(config.data)}, {options.split}: {len(dataset)} images of "
+            f"{config.size}x{config.size} in {len(dataset.classes)} classes; "
+            f"made at {rate:.0f} images/s"
+        )
     if options.out:
-        write_grid(x[: options.n], options.out)
+        x, names = torch.stack([x for x, _ in shown]), None
+        if found and len(dataset.classes) > 1:
+            names = [dataset.classes[y] for _, y in shown]
+        write_grid(x, options.out, names)
+        print(f"wrote {options.out}: {len(x)} images", file=out_of_the_way(options))
+
+
+def out_of_the_way(options: Namespace):
+    """Where remarks go: not where JSON goes."""
+    return sys.stderr if options.json else sys.stdout

@@ -12,10 +12,11 @@ from ldm_tutorial.cli.checks import fail, plain
 from ldm_tutorial.cli.costs import benchmark, reproduce
 from ldm_tutorial.cli.judging import data, evaluate
 from ldm_tutorial.cli.options import (
+    FLAGS,
     benchmark_options,
     data_options,
-    download_option,
     evaluate_options,
+    flags,
     ldm_options,
     reproduce_options,
     sample_options,
@@ -98,8 +99,8 @@ def build_parser(preset: str, pixels: bool):
         sub = OneLineParser(description=text)
         add_options(sub)
         if config:
-            sub.add_class_arguments(config, skip={"download"})
-            download_option(sub)
+            sub.add_class_arguments(config, skip=set(FLAGS))
+            flags(sub, *FLAGS)
         table = PRESETS.get(name, {})
         if name == "train-ldm" and pixels:
             table = presets.PIXEL_PRESETS

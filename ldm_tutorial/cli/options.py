@@ -13,13 +13,17 @@ from ldm_tutorial.studies.reproduce import STUDIES
 from ldm_tutorial.studies.study import SCALES
 from ldm_tutorial.training import presets
 
+FLAGS = {
+    "download": "fetch a named data set, or a trunk for LPIPS, that is not on disk",
+    "flip": "train on the mirror image of every image as well",
+    "skip_bad": "go on without the files of a folder that cannot be read",
+}
 
-def download_option(parser: ArgumentParser) -> None:
-    parser.add_argument(
-        "--download",
-        action="store_true",
-        help="fetch a named data set, or a trunk for LPIPS, that is not on disk",
-    )
+
+def flags(parser: ArgumentParser, *names: str) -> None:
+    """Options that are given or not, and take no value."""
+    for name in names:
+        parser.add_argument(f"--{name}", action="store_true", help=FLAGS[name])
 
 
 def train_options(
@@ -112,7 +116,7 @@ def evaluate_options(parser: ArgumentParser) -> None:
     parser.add_argument(
         "--size", type=int, help="side of the images; by default as in training"
     )
-    download_option(parser)
+    flags(parser, "download", "skip_bad")
     parser.add_argument(
         "--features",
         choices=list(evaluation.FEATURES),
@@ -128,6 +132,7 @@ def data_options(parser: ArgumentParser) -> None:
         "--split", choices=["train", "validation", "test"], default="train"
     )
     parser.add_argument("--out", type=Path, help="write a grid of images here")
+    parser.add_argument("--json", action="store_true", help="print JSON")
 
 
 def benchmark_options(parser: ArgumentParser) -> None:

@@ -1,6 +1,7 @@
 """The commands that train."""
 
 import json
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import asdict
@@ -14,8 +15,10 @@ from ldm_tutorial import evaluation
 from ldm_tutorial.cli.checks import check_writable, read_model
 from ldm_tutorial.cli.judging import show
 from ldm_tutorial.cli.options import recipe_options
+from ldm_tutorial.cli.progress import counting, judging_bar
 from ldm_tutorial.codec import LatentCodec
 from ldm_tutorial.cost.efficiency import count_parameters
+from ldm_tutorial.data.card import card, is_folder
 from ldm_tutorial.landscapes.scenenet import SceneNet, accuracy
 from ldm_tutorial.machine import environment
 from ldm_tutorial.pipeline import LatentDiffusion
@@ -27,7 +30,7 @@ from ldm_tutorial.training.recipes import LDMRecipe, SceneRecipe, VAERecipe
 
 
 @contextmanager
-def progress(options: Namespace, steps: int) -> Iterator[dict[str, Any]]:
+def training_bar(options: Namespace, steps: int) -> Iterator[dict[str, Any]]:
     """Callbacks for the training loop that draw a progress bar on stderr, and feed
     TensorBoard where it was asked for."""
     from tqdm.auto import tqdm
@@ -59,22 +62,26 @@ def train_vae(options: Namespace) -> None:
     check_writable(options.out)
     if finished(options, folder.settings(recipe)):
         return
-    recipe.load("test")  # complains now about what it would miss at the end
-    with progress(options, recipe.train.steps) as callbacks:
+    introduce(recipe)
+    with training_bar(options, recipe.train.steps) as callbacks:
         codec, log = fit.train_vae(recipe, options.out, **callbacks)
     if is_main_process():
         report = record(recipe, codec.vae, log)
         n = 1000 if recipe.train.steps > 100 else 64
-        report |= {"reconstruction": evaluation.evaluate_codec(codec, recipe, n)}
+        with judging_bar() as progress:
+            quality = evaluation.evaluate_codec(codec, recipe, n, progress=progress)
+        report |= {"reconstruction": quality}
         finish(options, codec, report)
 
 
 def train_scenenet(options: Namespace) -> None:
     recipe = recipes.SceneRecipe(**recipe_options(options))
+    if recipe.flip:
+        raise ValueError("--flip: a landscape's factors have sides; leave it out")
     check_writable(options.out)
     if finished(options, folder.settings(recipe)):
         return
-    with progress(options, recipe.train.steps) as callbacks:
+    with training_bar(options, recipe.train.steps) as callbacks:
         net, log = fit.train_scenenet(recipe, options.out, **callbacks)
     if is_main_process():
         report = record(recipe, net, log)
@@ -91,16 +98,37 @@ def train_ldm(options: Namespace) -> None:
         codec = read_model(LatentCodec, options.vae)
     if finished(options, folder.settings(recipe, codec)):
         return
-    recipe.load("test")
-    with progress(options, recipe.train.steps) as callbacks:
+    introduce(recipe)
+    with training_bar(options, recipe.train.steps) as callbacks:
         model, log = fit.train_ldm(recipe, codec, options.out, **callbacks)
     if is_main_process():
         report = record(recipe, model.unet, log)
         if recipe.train.steps > 100:
             n = 2000 if recipe.train.steps > 1000 else 512
-            quality = evaluation.evaluate_samples(model, recipe, n, factors=n > 512)
+            with judging_bar() as progress:
+                quality = evaluation.evaluate_samples(
+                    model, recipe, n, factors=n > 512, progress=progress
+                )
             report |= {"samples": quality}
         finish(options, model, report)
+
+
+def introduce(recipe: VAERecipe | LDMRecipe) -> None:
+    """Look at the images, and say what was found; complain now about what would be
+    missed at the end."""
+    recipe.load("test")
+    n = len(recipe.load("train", recipe.length))
+    if n < recipe.train.batch_size and is_main_process():
+        print(
+            f"batch_size={recipe.train.batch_size} is more than the {n} images to "
+            "train: every batch repeats them",
+            file=sys.stderr,
+        )
+    if is_folder(recipe) and is_main_process():
+        with counting("looking at images") as progress:
+            found = card(recipe, progress)
+        if not found.bad:  # else the training names them
+            print(found.line(), file=sys.stderr)
 
 
 def finished(options: Namespace, described: dict[str, Any]) -> bool:

@@ -20,10 +20,9 @@ from ldm_tutorial.evaluation.features import (
 from ldm_tutorial.evaluation.reports import (
     evaluate_codec,
     evaluate_details,
-    evaluate_samples,
     image_values,
-    judge_samples,
 )
+from ldm_tutorial.evaluation.samples import evaluate_samples, judge_samples
 from ldm_tutorial.evaluation.sets import set_quality
 
 __all__ = [

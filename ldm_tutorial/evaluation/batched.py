@@ -1,14 +1,35 @@
 """Many images through a model, a batch at a time."""
 
-from collections.abc import Callable
-from typing import Any
+from collections.abc import Callable, Iterable, Iterator
+from typing import Any, TypeVar
 
 import torch
 from torch import Tensor
 
 from ldm_tutorial.codec import Codec
+from ldm_tutorial.data import batch_of
 from ldm_tutorial.noise import Generators
 from ldm_tutorial.pipeline import LatentDiffusion
+
+Batch = TypeVar("Batch")
+Progress = Callable[[str, int, int], Any]  # what is judged, how much is done, of all
+
+
+def counted(
+    batches: Iterable[Batch], what: str, total: int, progress: Progress | None
+) -> Iterator[Batch]:
+    """The batches, and a word on each to ``progress``."""
+    done = 0
+    for batch in batches:
+        yield batch
+        done += len(batch[0] if isinstance(batch, list | tuple) else batch)
+        if progress:
+            progress(what, done, total)
+
+
+def in_colour(x: Tensor) -> Tensor:
+    """Images (B, 1 or 3, H, W) with three channels, for networks that know no grey."""
+    return x.expand(-1, 3, -1, -1)
 
 
 def through(codec: Codec, x: Tensor, generator: torch.Generator | None) -> Tensor:
@@ -27,8 +48,10 @@ def device_of(codec: Codec) -> torch.device:
 
 
 def in_batches(function: Callable[..., Tensor], *sets: Tensor) -> Tensor:
-    """``function`` of sets of images, 128 at a time."""
-    parts = zip(*(x.split(128) for x in sets), strict=True)
+    """``function`` of sets of images, 128 of 64 x 64 pixels at a time, or as many
+    pixels."""
+    together = batch_of(max(sets[0].shape[-2:]))
+    parts = zip(*(x.split(together) for x in sets), strict=True)
     return torch.cat([function(*part) for part in parts])
 
 
@@ -47,8 +70,19 @@ def draw(
 ) -> Tensor:
     """Samples (n, 3, H, W) of the classes ``y`` (n,), on the CPU; ``options`` as of
     ``LatentDiffusion.sample``, ``generator`` too: one, or one for each sample."""
-    samples = []
-    for rows in torch.arange(len(y)).split(128):
+    return torch.cat([*drawn(model, y, steps, guidance_scale, generator, **options)])
+
+
+def drawn(
+    model: LatentDiffusion,
+    y: Tensor,
+    steps: int,
+    guidance_scale: float,
+    generator: Generators,
+    **options: Any,
+) -> Iterator[Tensor]:
+    """``draw`` in batches, 128 of 64 x 64 pixels at a time, or as many pixels."""
+    for rows in torch.arange(len(y)).split(batch_of(getattr(model, "image_size", 64))):
         one = isinstance(generator, torch.Generator)
         part = model.sample(
             len(rows),
@@ -58,8 +92,7 @@ def draw(
             generator=generator if one else generator[rows[0] : rows[-1] + 1],
             **options,
         )
-        samples.append(part.cpu())
-    return torch.cat(samples)
+        yield part.cpu()
 
 
 def share(right: Tensor) -> float:

@@ -60,7 +60,9 @@ def feature_function(name: str) -> FeatureFunction:
         return lambda x: load_judge().features(x.to(device)).cpu()
     if name == "inception":
         inception = load_inception().to(device)
-        return lambda x: inception(to_bytes(x).to(device))[0].cpu()
+        return lambda x: inception(to_bytes(x).expand(-1, 3, -1, -1).to(device))[
+            0
+        ].cpu()
     raise ValueError(f"features {name!r} are unknown; choose {', '.join(FEATURES)}")
 
 

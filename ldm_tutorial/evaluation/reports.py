@@ -6,42 +6,37 @@ from typing import Any
 
 import torch
 from torch import Tensor
+from torch.utils.data import Dataset
 
 from ldm_tutorial.codec import Codec
-from ldm_tutorial.data import DataConfig, whole
+from ldm_tutorial.data import DataConfig, batch_of, stream
 from ldm_tutorial.evaluation.batched import (
-    decoded,
+    Progress,
+    counted,
     device_of,
-    draw,
-    each_class,
     in_batches,
-    share,
+    in_colour,
+    through,
 )
 from ldm_tutorial.evaluation.distances import (
     GROUPS,
     STUDENT,
 )
 from ldm_tutorial.evaluation.features import (
-    JUDGE,
+    FeatureFunction,
     feature_function,
     features_for,
-    judged_classes,
-    load_judge,
     trunk_on_disk,
 )
-from ldm_tutorial.evaluation.sets import compare, figures, set_quality
+from ldm_tutorial.evaluation.sets import compare
 from ldm_tutorial.landscapes.dataset import Landscapes, detail_masks
-from ldm_tutorial.landscapes.factor_report import factor_report
 from ldm_tutorial.machine import best_device
 from ldm_tutorial.metrics import (
-    ClassJudge,
     detail_psnr,
     detail_recall,
     psnr,
     ssim,
 )
-from ldm_tutorial.noise import generators
-from ldm_tutorial.pipeline import LatentDiffusion
 from ldm_tutorial.training.perceptual import (
     load_perceptual,
 )
@@ -49,50 +44,94 @@ from ldm_tutorial.training.perceptual import (
 
 @torch.no_grad()
 def evaluate_codec(
-    codec: Codec, data: DataConfig, n: int = 1000, features: str | None = None
+    codec: Codec,
+    data: DataConfig,
+    n: int = 1000,
+    features: str | None = None,
+    progress: Progress | None = None,
 ) -> dict[str, Any]:
     """What reconstructions of ``n`` held-out images keep, with 95 % intervals.
 
     psnr (dB), ssim, and lpips_squeeze, lpips_alex or lpips_vgg if such a trunk is on
     disk: means over the images. details: for each kind of detail of a landscape its
-    psnr and recall. The rest as in ``set_quality``: the reconstructions against other
-    real images, and, as the floor, their own originals against these.
+    psnr and recall, from at most as many images as take the memory of 2000 of 64
+    pixels. The rest as in ``set_quality``: the reconstructions against other real
+    images, and, as the floor, their own originals against these.
 
     Args:
         features: one of FEATURES; by default ``scenenet-judge`` for landscapes of 64
             pixels and ``thumbnails`` for other data.
+        progress: called with what is judged, how much of it is done, and of how much.
 
     What cannot be measured, such as an interval from one image, is left out.
+    ``held_out`` is false where there are too few images to hold any out.
     """
-    dataset = data.load("test", n)
-    x, _ = whole(dataset, n)
-    real, _ = whole(data.load("validation", n), n)
-    generator = torch.Generator(device_of(codec)).manual_seed(0)
-    x_hat = decoded(codec, x, generator)
-    report: dict[str, Any] = {"n": len(x)}
-    for name, value in image_values(x_hat, x).items():
-        report[name] = float(value.mean())
+    dataset, other = data.load("test", n), data.load("validation", n)
+    name = features or features_for(data)
+    embed, measures = feature_function(name), image_measures(data.size)
+    device = device_of(codec)
+    generator = torch.Generator(device).manual_seed(0)
+    values: dict[str, list[Tensor]] = {measure: [] for measure in measures}
+    own, fake, kept = [], [], []
+    landscapes = isinstance(dataset, Landscapes)
+    keep = batch_of(data.size, 2000) if landscapes else 0
+    total = min(n, len(dataset))
+    for x, _ in counted(stream(dataset, n), "reconstructions", total, progress):
+        x_hat = through(codec, x.to(device), generator).cpu()
+        for measure, function in measures.items():
+            values[measure].append(in_batches(function, x_hat, x))
+        own.append(in_batches(embed, x))
+        fake.append(in_batches(embed, x_hat))
+        if sum(len(part) for part, _ in kept) < keep:
+            kept.append((x_hat, x))
+    report: dict[str, Any] = {"n": total}
+    for measure, parts in values.items():
+        value = torch.cat(parts)
+        report[measure] = float(value.mean())
         if len(value) > 1:
-            report[f"{name}_ci95"] = interval(value)
-    if isinstance(dataset, Landscapes):
+            report[f"{measure}_ci95"] = interval(value)
+    if landscapes:
+        x_hat, x = (torch.cat(parts)[:keep] for parts in zip(*kept, strict=True))
         masks = detail_masks(dataset.factors(range(len(x))), data.size)
         report["details"] = evaluate_details(x_hat, x, masks)
-    name = features or features_for(data)
-    quality = set_quality(x_hat, real, x, feature_function(name))
+    if not getattr(dataset, "held_out", True):
+        report["held_out"] = False
+    real = embedded(embed, other, n, "other real images", progress)
+    quality = compare(torch.cat(fake), real, torch.cat(own))
     return report | ({"features": name} | quality if quality else {})
 
 
-def image_values(x_hat: Tensor, x: Tensor) -> dict[str, Tensor]:
-    """Each measure of single images, (n,)."""
-    measures = {"psnr": psnr, "ssim": ssim}
-    if found := trunk_on_disk(min(x.shape[2:])):
+def embedded(
+    embed: FeatureFunction,
+    dataset: Dataset,
+    n: int,
+    what: str,
+    progress: Progress | None = None,
+) -> Tensor:
+    """Features (n, d) of the first ``n`` images of a data set."""
+    total = min(n, len(dataset))
+    batches = counted(stream(dataset, n), what, total, progress)
+    return torch.cat([in_batches(embed, x) for x, _ in batches])
+
+
+def image_measures(side: int) -> dict[str, Callable[[Tensor, Tensor], Tensor]]:
+    """The measures of single images of this size: two batches to values (B,)."""
+    measures: dict[str, Callable[[Tensor, Tensor], Tensor]] = {"psnr": psnr}
+    measures["ssim"] = ssim
+    if found := trunk_on_disk(side):
         device = best_device()
         lpips = load_perceptual(found).to(device)
 
         def measure(x_hat: Tensor, x: Tensor) -> Tensor:
-            return lpips(x_hat.to(device), x.to(device)).cpu()
+            return lpips(in_colour(x_hat).to(device), in_colour(x).to(device)).cpu()
 
         measures[found.replace("-", "_")] = measure
+    return measures
+
+
+def image_values(x_hat: Tensor, x: Tensor) -> dict[str, Tensor]:
+    """Each measure of single images, (n,)."""
+    measures = image_measures(min(x.shape[2:]))
     return {name: in_batches(f, x_hat, x) for name, f in measures.items()}
 
 
@@ -127,100 +166,3 @@ def evaluate_details(
 def only(masks: dict[str, Tensor], group: int) -> dict[str, Tensor]:
     """The masks of every tenth image."""
     return {name: mask[group::GROUPS] for name, mask in masks.items()}
-
-
-@torch.no_grad()
-def evaluate_samples(
-    model: LatentDiffusion,
-    data: DataConfig,
-    n: int = 512,
-    steps: int = 50,
-    guidance_scale: float = 1.0,
-    seed: int = 0,
-    features: str | None = None,
-    factors: bool = False,
-    **options: Any,
-) -> dict[str, Any]:
-    """Quality of ``n`` samples, beside the numbers that real images get.
-
-    The samples have the classes of held-out images, so that all sets mix the classes
-    alike; sample i of a seed is the same for every ``n``. See ``judge_samples``.
-
-    Args:
-        features: as in ``evaluate_codec``.
-        factors: add the factor report, if the data are landscapes of 64 pixels and the
-            model has their classes. It takes a minute or two.
-        options: of ``LatentDiffusion.sample``, such as ``sampler``.
-    """
-    _, y = whole(data.load("validation", n), n)
-    same_classes = tuple(data.load("train", 1).classes) == model.classes
-    y = y if same_classes and len(y) == n else each_class(model, n)
-    samples = draw(model, y, steps, guidance_scale, generators(seed, n), **options)
-    generator = torch.Generator(model.device).manual_seed(seed)
-    asked = y if same_classes and len(model.classes) > 1 else None
-
-    def codec(x: Tensor) -> Tensor:
-        return decoded(model.codec, x, generator)
-
-    report = {"n": n, "steps": steps, "guidance_scale": guidance_scale} | options
-    return report | judge_samples(samples, asked, data, features, codec, factors)
-
-
-@torch.no_grad()
-def judge_samples(
-    samples: Tensor,
-    y: Tensor | None,
-    data: DataConfig,
-    features: str | None = None,
-    codec: Callable[[Tensor], Tensor] | None = None,
-    factors: bool = False,
-) -> dict[str, Any]:
-    """Quality of any images in place of samples; real ones get the floors.
-
-    frechet, precision, recall and their intervals as in ``set_quality``: samples
-    against real test images. NAME_real: validation images against these, the floor;
-    NAME_codec: the same validation images after the codec, which is what a perfect
-    diffusion model could reach with it. class_agreement: share of the samples that a
-    classifier finds in the class asked for (the evaluation network where its features
-    are used, else ``ClassJudge``), beside its accuracy on real images. factors: see
-    ``factor_report``.
-
-    Args:
-        samples: (n, 3, H, W) in [-1, 1].
-        y: the classes (n,) asked for, or None: nothing is said of classes and factors.
-        features: as in ``evaluate_codec``.
-        codec: what makes reconstructions of images, (B, 3, H, W) to the same.
-        factors: add the factor report where the data are landscapes of 64 pixels.
-
-    What cannot be measured is left out: distances with a single real image, agreement
-    where the data have other classes.
-    """
-    n, name = len(samples), features or features_for(data)
-    embed = feature_function(name)
-    real_x, _ = whole(data.load("test", n), n)
-    other_x, other_y = whole(data.load("validation", n), n)
-    fake, real, other = (in_batches(embed, x) for x in (samples, real_x, other_x))
-    report: dict[str, Any] = {}
-    if quality := compare(fake, real, other):
-        report |= {"features": name} | quality
-        if codec is not None:
-            coded = in_batches(embed, codec(other_x))
-            floor = figures(coded[: quality["n_fake"]], real)
-            report |= {f"{k}_codec": v for k, v in floor.items()}
-    if y is None:
-        return report
-    known = data.load("train", 2000)
-    if name == JUDGE and isinstance(known, Landscapes):
-        said, said_other = (judged_classes(f) for f in (fake, other))
-    else:
-        classify = ClassJudge.fit(*whole(known, 2000))
-        said, said_other = classify(samples), classify(other_x)
-    report["class_agreement"] = share(said == y)
-    if n > 1:
-        report["class_agreement_ci95"] = interval((said == y).float())
-    report["class_accuracy_real"] = share(said_other == other_y)
-    if factors and features_for(data) == JUDGE:
-        sets = data.load("train"), data.load("validation")
-        some = min(10_000, 20 * n)  # a few samples are not worth reading them all
-        report["factors"] = factor_report(samples, y, *sets, load_judge(), codec, some)
-    return report

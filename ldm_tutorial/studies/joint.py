@@ -14,7 +14,8 @@ import torch
 
 from ldm_tutorial.codec import LatentCodec
 from ldm_tutorial.evaluation import latents
-from ldm_tutorial.evaluation.reports import evaluate_codec, evaluate_samples
+from ldm_tutorial.evaluation.reports import evaluate_codec
+from ldm_tutorial.evaluation.samples import evaluate_samples
 from ldm_tutorial.pipeline import LatentDiffusion
 from ldm_tutorial.records import Row
 from ldm_tutorial.storage import config_to_dict, write_json

@@ -17,7 +17,8 @@ from ldm_tutorial.codec import Codec, LatentCodec
 from ldm_tutorial.cost.efficiency import count_parameters
 from ldm_tutorial.data import DataConfig, whole
 from ldm_tutorial.evaluation.batched import draw, through
-from ldm_tutorial.evaluation.reports import evaluate_codec, evaluate_samples
+from ldm_tutorial.evaluation.reports import evaluate_codec
+from ldm_tutorial.evaluation.samples import evaluate_samples
 from ldm_tutorial.machine import environment
 from ldm_tutorial.pipeline import LatentDiffusion
 from ldm_tutorial.records import Row, write_pictures

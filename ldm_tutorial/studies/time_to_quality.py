@@ -23,7 +23,8 @@ from ldm_tutorial.cost.efficiency import (
 )
 from ldm_tutorial.cost.spaces import SPACES
 from ldm_tutorial.diffusion import Objective
-from ldm_tutorial.evaluation.reports import evaluate_codec, evaluate_samples
+from ldm_tutorial.evaluation.reports import evaluate_codec
+from ldm_tutorial.evaluation.samples import evaluate_samples
 from ldm_tutorial.machine import best_device
 from ldm_tutorial.records import Row
 from ldm_tutorial.storage import config_to_dict, write_json

@@ -10,26 +10,23 @@ from torch import Tensor
 from torch.utils._pytree import tree_map
 from torch.utils.data import DataLoader, Dataset, Sampler, default_collate
 
+from ldm_tutorial.data import batch_of
 from ldm_tutorial.training.config import TrainConfig
 
-FETCHED = 256  # images that are fetched at a time, unless a batch is larger
+FETCHED = 256  # images of 64 x 64 pixels, or as many pixels, that are fetched at once
 
 
 class StepSampler(Sampler):
-    """Indices of each step's batch: shuffled epochs, known for any step at once.
+    """Indices of each step's batch: shuffled epochs, known for any step at once. A
+    batch that is larger than the data set repeats all its images about equally often.
 
     Raises:
-        ValueError: if a batch is larger than the data set, or does not divide among the
-            processes and the parts it is computed in.
+        ValueError: if a batch does not divide among the processes and the parts it is
+            computed in.
     """
 
     def __init__(self, n: int, config: TrainConfig, start: int, rank: int, world: int):
         size = config.batch_size
-        if size > n:
-            raise ValueError(
-                f"batch_size={size} is more than the {n} images of the data set; "
-                f"give at most {n}, or more images"
-            )
         if size % (world * config.accumulate):
             parts = f" in {config.accumulate} parts" if config.accumulate > 1 else ""
             raise ValueError(
@@ -46,13 +43,17 @@ class StepSampler(Sampler):
     def batches(self, start: int) -> Iterator[list[int]]:
         """The same from another step on."""
         size, seed = self.config.batch_size, self.config.seed
-        per_epoch = self.n // size
+        times = -(-size // self.n)  # 1, unless a batch is larger than the data set
+        per_epoch = times * self.n // size
         epoch, order = -1, torch.empty(0)
         for step in range(start, self.config.steps):
             if step // per_epoch != epoch:
                 epoch = step // per_epoch
                 shuffle = torch.Generator().manual_seed(hash((seed, epoch)) % 2**63)
-                order = torch.randperm(self.n, generator=shuffle)
+                shuffled = [
+                    torch.randperm(self.n, generator=shuffle) for _ in range(times)
+                ]
+                order = torch.cat(shuffled)
             first = (step % per_epoch) * size
             yield order[first : first + size][self.rank :: self.world].tolist()
 
@@ -82,7 +83,7 @@ def batches(dataset: Dataset, sampler: StepSampler) -> Iterator[tuple[int, list[
     config, size = sampler.config, sampler.size
     if sampler.start == config.steps:
         return
-    count_of_steps = max(1, FETCHED // size)
+    count_of_steps = max(1, batch_of(getattr(dataset, "size", 64), FETCHED) // size)
     first = sampler.start // count_of_steps * count_of_steps
     loader = DataLoader(
         dataset,

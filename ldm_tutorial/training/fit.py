@@ -1,6 +1,6 @@
 """From a recipe to a trained model, saved to its folder."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator
 from copy import deepcopy
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from torch.utils.data import DataLoader, Dataset, TensorDataset
 
 from ldm_tutorial.codec import Codec, LatentCodec, PixelCodec
-from ldm_tutorial.data import DataConfig, images
+from ldm_tutorial.data import DataConfig, batch_of, stream
 from ldm_tutorial.landscapes.scenenet import SceneNet, Scenes, SceneTraining
 from ldm_tutorial.machine import best_device
 from ldm_tutorial.pipeline import LatentDiffusion
@@ -26,6 +26,7 @@ from ldm_tutorial.training.recipes import (
     VAERecipe,
     build_ldm,
     build_vae,
+    check_channels,
     check_counts,
     check_size,
 )
@@ -69,11 +70,16 @@ def train_vae(
     if start and recipe.freeze_encoder:
         codec = LatentCodec(vae, start.mean, start.std).to(best_device())
     else:
-        codec = LatentCodec.fit(vae, images(data, 2048))
+        codec = LatentCodec.fit(vae, some_images(data))
     codec.freeze()
     if out and is_main_process():
         codec.save(out)
     return codec, log
+
+
+def some_images(dataset: Dataset, n: int = 2048) -> Iterator[Tensor]:
+    """The first images of a data set, a batch at a time: enough to measure latents."""
+    return (x for x, _ in stream(dataset, n))
 
 
 def start_from(recipe: VAERecipe, vae: AutoencoderKL) -> LatentCodec | None:
@@ -147,7 +153,9 @@ def train_ldm(
             trained along and is none.
     """
     data, held_out = chosen(recipe, dataset, validate)
-    codec = copied(codec or PixelCodec(getattr(data, "channels", 3)))
+    if dataset is None:
+        check_channels(recipe, codec)
+    codec = copied(codec or PixelCodec(getattr(data, "channels", recipe.channels)))
     described = settings(recipe, codec, dataset)
     torch.manual_seed(recipe.train.seed)
     classes = tuple(data.classes)
@@ -178,7 +186,7 @@ def train_ldm(
     log = run.train(module, data, held_out)
     model.eval()
     if not frozen:
-        finish_codec(codec, recipe.autoencoder, images(data, 2048))
+        finish_codec(codec, recipe.autoencoder, some_images(data))
     if finished:
         model.codec = finished.to(best_device())
     if out and is_main_process():
@@ -193,7 +201,7 @@ def chosen(
     else the recipe's."""
     held_out = None if validate is None else Labelled(validate, recipe.size)
     if dataset is None:
-        return recipe.load("train", recipe.length), held_out
+        return recipe.training_set(), held_out
     return Labelled(dataset, recipe.size), held_out
 
 
@@ -250,7 +258,7 @@ def other_decoder(name: str, codec: Codec) -> LatentCodec:
     return found
 
 
-def finish_codec(codec: LatentCodec, kind: str, batches: list[Tensor]) -> None:
+def finish_codec(codec: LatentCodec, kind: str, batches: Iterable[Tensor]) -> None:
     """Freeze an autoencoder that was trained along, and measure its latents once more,
     unless the diffusion model has seen them at another scale."""
     fitted = LatentCodec.fit(codec.vae, batches)
@@ -281,7 +289,7 @@ def train_scenenet(
     module = SceneTraining(net).to(best_device())
     log = Run(recipe, settings(recipe), out, on_log, on_start).train(module, scenes)
     net.eval().requires_grad_(False)
-    net.fit_spread(images(scenes.landscapes, 2048))
+    net.fit_spread(some_images(scenes.landscapes))
     if out and is_main_process():
         net.save(out)
     return net, log
@@ -321,7 +329,7 @@ def cache_latents(codec: LatentCodec, dataset: Dataset) -> TensorDataset:
     """Encode a data set once: moments (n, 2C, h, w) and classes (n,)."""
     device = codec.mean.device
     moments, classes = [], []
-    for x, y in DataLoader(dataset, batch_size=256):
+    for x, y in DataLoader(dataset, batch_size=batch_of(dataset.size, 256)):
         q = codec.posterior(x.to(device))
         moments.append(torch.cat([q.mu, q.logvar], dim=1).cpu())
         classes.append(y)

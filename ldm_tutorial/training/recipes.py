@@ -38,6 +38,12 @@ class VAERecipe(DataConfig):
     loss: VAELossConfig = field(default_factory=VAELossConfig)
     train: TrainConfig = field(default_factory=TrainConfig)
 
+    def __post_init__(self):
+        """One channel may be said of the images or of the autoencoder: both get it."""
+        if 1 in (self.channels, self.vae.in_channels):
+            object.__setattr__(self, "channels", 1)
+            object.__setattr__(self, "vae", replace(self.vae, in_channels=1))
+
 
 @dataclass(frozen=True)
 class LDMRecipe(DataConfig):
@@ -136,6 +142,16 @@ def check_training(recipe: LDMRecipe, codec: Codec) -> None:
         raise ValueError(
             f"loss.adversarial_weight={recipe.loss.adversarial_weight}; an autoencoder "
             "that is trained along has no discriminator: leave it at 0"
+        )
+
+
+def check_channels(recipe: LDMRecipe, codec: Codec | None) -> None:
+    """Raise a ValueError for an autoencoder of other images than the recipe's."""
+    made_for = codec.vae.config.in_channels if isinstance(codec, LatentCodec) else None
+    if made_for not in (None, recipe.channels):
+        raise ValueError(
+            f"the autoencoder knows images of {made_for} channels, and channels="
+            f"{recipe.channels} was asked for; give {made_for}"
         )
 
 

@@ -14,7 +14,7 @@ from torch.testing import assert_close
 
 from ldm_tutorial import PixelCodec, evaluation
 from ldm_tutorial.data import DataConfig, images, whole
-from ldm_tutorial.evaluation import features, reports
+from ldm_tutorial.evaluation import features, reports, samples
 from ldm_tutorial.landscapes.factors import CLASS_NAMES
 from ldm_tutorial.landscapes.scenenet import SceneNet, SceneNetConfig
 from ldm_tutorial.metrics import psnr, thumbnails
@@ -286,7 +286,7 @@ def test_the_factor_report_is_made_of_landscapes_and_on_request(monkeypatch):
         asked.append((len(samples), y, train.split, held_out.split, codec, known))
         return {"tv_house": 0.5}
 
-    monkeypatch.setattr(reports, "factor_report", report)
+    monkeypatch.setattr(samples, "factor_report", report)
     data = DataConfig()
     x, y = whole(data.load("test", 4), 4)
     found = evaluation.judge_samples(x, y, data, factors=True)

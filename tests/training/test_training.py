@@ -264,11 +264,21 @@ def test_weights_that_are_not_finite_are_not_saved(tmp_path):
     assert not (tmp_path / "checkpoint.pt").exists()
 
 
-def test_a_batch_larger_than_the_data_set_is_refused(tmp_path):
-    message = "batch_size=8 is more than the 5 images of the data set; give at most 5"
-    with pytest.raises(ValueError, match=message):
-        train(toy(), data(5), CONFIG, tmp_path / "new")
-    assert not (tmp_path / "new").exists()
+@pytest.mark.parametrize(("n", "size"), [(1, 8), (2, 7), (5, 8), (5, 5), (7, 3)])
+def test_a_batch_may_be_larger_than_the_data_set(n, size):
+    """It repeats all images about equally often; a smaller one repeats none."""
+    config = replace(CONFIG, batch_size=size, steps=9)
+    steps = list(StepSampler(n, config, 0, 0, 1))
+    assert [len(step) for step in steps] == [size] * 9
+    for step in steps:
+        times = [step.count(i) for i in range(n)]
+        assert max(times) - min(times) <= 1 and max(times) <= -(-size // n)
+    assert list(StepSampler(n, config, 4, 0, 1)) == steps[4:]
+
+
+def test_two_images_can_be_learnt_by_heart(tmp_path):
+    log = train(toy(), data(2), replace(CONFIG, steps=40), tmp_path)
+    assert len(log) and log[-1]["loss"] < log[0]["loss"]
 
 
 def test_fp16_on_a_cpu_is_refused():

@@ -318,11 +318,22 @@ def test_an_unreadable_folder_is_named(tmp_path, monkeypatch):
         load_dataset(tmp_path)
 
 
-def test_too_few_images_for_a_split(tmp_path):
-    picture(tmp_path / "a.png")
-    assert len(load_dataset(tmp_path, 8)) == 1
-    with pytest.raises(ValueError, match="no images for the validation split"):
-        load_dataset(tmp_path, 8, "validation")
+@pytest.mark.parametrize("n", [1, 2])
+def test_one_or_two_images_are_all_for_training_and_nothing_is_held_out(tmp_path, n):
+    for i in range(n):
+        picture(tmp_path / f"{i}.png")
+    train, test = load_dataset(tmp_path, 8), load_dataset(tmp_path, 8, "test")
+    assert len(train) == len(test) == n
+    assert not train.held_out and not test.held_out
+
+
+def test_three_images_give_one_to_each_split(tmp_path):
+    for i in range(3):
+        picture(tmp_path / f"{i}.png")
+    parts = [load_dataset(tmp_path, 8, s) for s in ("train", "validation", "test")]
+    assert [len(part) for part in parts] == [1, 1, 1]
+    assert len({file for part in parts for file in files_of(part)}) == 3
+    assert parts[0].held_out
 
 
 @pytest.mark.parametrize(

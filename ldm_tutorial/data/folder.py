@@ -1,0 +1,132 @@
+"""A folder of images as a data set."""
+
+import os
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from torch import Tensor
+
+from ldm_tutorial.data.files import Found, check_folder, find_files
+from ldm_tutorial.data.images import Framing, read_image, scaled, to_square
+from ldm_tutorial.data.layout import Layout, understand
+from ldm_tutorial.data.look import Look, Progress, look, remembered
+from ldm_tutorial.data.sets import ImageDataset
+
+if TYPE_CHECKING:
+    from PIL.Image import Image
+
+
+class ImageFiles(Sequence):
+    """Image files as (PIL image, label) pairs.
+
+    Attributes:
+        folder: where they lie.
+        paths: relative to the folder, with "/" between their parts.
+        labels: their classes.
+    """
+
+    def __init__(
+        self, folder: Path, items: Sequence[tuple[str, int]], framing: Framing
+    ):
+        self.folder, self.framing = folder, framing
+        self.paths = [path for path, _ in items]
+        self.labels = [label for _, label in items]
+
+    def __len__(self) -> int:
+        return len(self.paths)
+
+    def __getitem__(self, index: int) -> "tuple[Image, int]":
+        image = read_image(
+            self.folder / self.paths[index], self.framing.size, self.framing.background
+        )
+        return image, self.labels[index]
+
+    @property
+    def files(self) -> list[tuple[Path, int]]:
+        """(path, label) of every file."""
+        pairs = zip(self.paths, self.labels, strict=True)
+        return [(self.folder / path, label) for path, label in pairs]
+
+
+class FolderDataset(ImageDataset):
+    """The images of one split of a folder. What a look at the folder has decoded before
+    is taken from there, if the file has not changed since."""
+
+    def __init__(
+        self,
+        source: ImageFiles,
+        framing: Framing,
+        layout: Layout,
+        found: Found,
+        known: Look | None,
+    ):
+        super().__init__(source, range(len(source)), framing, layout.classes)
+        self.layout, self.found, self.known = layout, found, known
+        self.held_out = layout.held_out
+
+    def __getitem__(self, index: int) -> tuple[Tensor, int]:
+        source, i = self.source, self.indices[index]
+        if self.known is not None:
+            pixels = self.known.pixels(source.paths[i])
+            if pixels is not None:
+                return scaled(pixels), source.labels[i]
+        return scaled(to_square(source[i][0], self.framing)), source.labels[i]
+
+
+def load_folder(
+    folder: str | os.PathLike, size: int, split: str, skip_bad: bool = False, **framing
+) -> FolderDataset:
+    """One split of a folder of images, in a fixed order that mixes the classes.
+
+    ``files`` says which files count as images, ``layout`` what folders mean. Splits
+    that are missing are carved from the training images; where these are too few,
+    validation and test are the training images again, and ``held_out`` is false.
+
+    Args:
+        skip_bad: look at all files first, and leave out those that cannot be read.
+        framing: fit, background and channels, as in ``Framing``.
+
+    Raises:
+        ValueError, FileNotFoundError: one line that says what is wrong.
+    """
+    framing = Framing(size, **framing)
+    folder, found = check_folder(folder), find_files(folder)
+    known = remembered(folder, framing)
+    if skip_bad:
+        known = look(folder, found.images, framing)
+        for path in known.bad:
+            found.leave("unreadable images", path)
+        found.images = [path for path in found.images if path not in known.bad]
+        if not found.images:
+            raise ValueError(f"no image in folder {folder} can be read")
+    layout = understand(str(folder), folder.resolve().name, found)
+    items = layout.images.get(split) or layout.images["train"]
+    return FolderDataset(
+        ImageFiles(folder, items, framing), framing, layout, found, known
+    )
+
+
+NAMED_AT_MOST = 50  # files in one message
+
+
+def look_at(data: FolderDataset, progress: Progress | None = None) -> Look:
+    """Look at all files of a data set's folder; what is decoded serves it from now."""
+    files = data.source
+    data.known = look(files.folder, data.found.images, data.framing, progress)
+    return data.known
+
+
+def refuse_bad(data: FolderDataset) -> None:
+    """Look at all files, and name all that cannot be read in one ValueError."""
+    bad = look_at(data).bad
+    if not bad:
+        return
+    named = [f"{path} ({why})" for path, why in list(bad.items())[:NAMED_AT_MOST]]
+    if len(bad) > len(named):
+        named.append(f"and {len(bad) - len(named)} more")
+    raise ValueError(
+        f"{len(bad)} of {len(data.found.images)} images in {data.source.folder} cannot "
+        f"be read: {', '.join(named)}; replace or remove them, or go on without them "
+        "(--skip_bad)"
+    )
