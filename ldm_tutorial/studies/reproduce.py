@@ -26,6 +26,7 @@ from ldm_tutorial.studies.speed import speed_arms
 from ldm_tutorial.studies.star_probe import probe_arms
 from ldm_tutorial.studies.study import SCALES, Study, run_arm
 from ldm_tutorial.studies.time_to_quality import time_arms
+from ldm_tutorial.training.folder import refuse_other
 
 STUDIES = {
     "compression_study": Study(
@@ -105,9 +106,7 @@ def reproduce(
             if on_arm:
                 on_arm(arm, row)
     path = results / f"{name}.json"
-    old = json.loads(path.read_text()) if path.exists() else {"rows": {}, "runs": []}
-    if old.get("scale", described) != described:
-        old = {"rows": {}, "runs": []}
+    old = recorded(path, described)
     done = {arm: out / arm / "row.json" for arm in arms}
     new = {
         arm: json.loads(file.read_text())
@@ -136,6 +135,18 @@ def reproduce(
 
 
 Run = dict[str, Any]
+
+
+def recorded(path: Path, described: dict[str, Any]) -> dict[str, Any]:
+    """The record at ``path``, empty if there is none of this scale."""
+    if path.exists():
+        found = json.loads(path.read_text())
+        try:
+            refuse_other(path, found["scale"], described)
+            return found
+        except ValueError:  # it is of another scale, and will be replaced
+            pass
+    return {"rows": {}, "runs": []}
 
 
 def kept_runs(runs: list[Run], replaced: Iterable[str]) -> list[Run]:

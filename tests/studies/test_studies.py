@@ -78,6 +78,16 @@ def test_some_arms_are_run_again_and_the_record_keeps_the_others(toy, tmp_path):
     assert again["digest"] == fingerprint(again)
 
 
+def test_a_record_of_another_scale_is_replaced(toy, tmp_path, monkeypatch):
+    path = reproduce("toy", "smoke", tmp_path / "small", tmp_path)
+    first = json.loads(path.read_text())
+    monkeypatch.setitem(SCALES, "smoke", replace(TINY, samples=7))
+    assert reproduce("toy", "smoke", tmp_path / "large", tmp_path, only=["a"]) is None
+    assert json.loads(path.read_text()) == first
+    reproduce("toy", "smoke", tmp_path / "large", tmp_path)
+    assert json.loads(path.read_text())["scale"]["samples"] == 7
+
+
 def test_a_run_says_where_it_came_from(toy, tmp_path):
     path = reproduce("toy", "smoke", tmp_path)
     (run, _) = json.loads(path.read_text())["runs"]
