@@ -237,6 +237,8 @@ class LatentDiffusion(nn.Module):
         if isinstance(given, Sequence):
             given = [self._number(c) if isinstance(c, str) else c for c in given]
         labels = torch.as_tensor(given).reshape(-1)
+        if not len(labels):
+            raise ValueError("no classes were given; give one for each sample, or n")
         if labels.is_floating_point() or labels.is_complex():
             raise TypeError(
                 f"classes of type {labels.dtype} were given; give whole numbers, or "
@@ -245,8 +247,6 @@ class LatentDiffusion(nn.Module):
         labels = labels.expand(n) if one and n else labels
         if n not in (None, len(labels)):
             raise ValueError(f"{len(labels)} classes were given for n={n} samples")
-        if not len(labels):
-            raise ValueError("no classes were given; give one for each sample, or n")
         least, most = int(labels.min()), int(labels.max())
         if least < 0 or most >= len(self.classes):
             raise ValueError(

@@ -185,11 +185,11 @@ def dpm_solver_pp(
     """
     z = z_T
     before = None  # the estimate of z_0 one step ago, and how far that step went
-    for t, alpha_bar_t, alpha_bar_s in intervals(schedule, steps):
+    for i, (t, alpha_bar_t, alpha_bar_s) in enumerate(intervals(schedule, steps)):
         x0, _ = estimate(denoiser, schedule, z, t, prediction_type, clip)
         h = half_log_snr(alpha_bar_s) - half_log_snr(alpha_bar_t)
         ahead = x0
-        if before is not None and alpha_bar_s < 1:
+        if before is not None and i < steps - 1:
             x0_before, h_before = before
             ahead = x0 + h / (2 * h_before) * (x0 - x0_before)
         before = x0, h

@@ -112,7 +112,7 @@ class NoiseSchedule:
     @classmethod
     def linear(cls, num_train_timesteps=1000, beta_start=1e-4, beta_end=0.02):
         """beta rises linearly (Ho et al. 2020, sec. 4)."""
-        return cls.from_betas(torch.linspace(beta_start, beta_end, num_train_timesteps))
+        return cls.from_betas(straight(beta_start, beta_end, num_train_timesteps))
 
     @classmethod
     def scaled_linear(
@@ -120,12 +120,12 @@ class NoiseSchedule:
     ):
         """sqrt(beta) rises linearly: latent diffusion's schedule (Rombach et al.)."""
         first, last = math.sqrt(beta_start), math.sqrt(beta_end)
-        return cls.from_betas(torch.linspace(first, last, num_train_timesteps).square())
+        return cls.from_betas(straight(first, last, num_train_timesteps).square())
 
     @classmethod
     def cosine(cls, num_train_timesteps=1000, s=0.008, max_beta=0.999):
         """alpha_bar falls like a squared cosine (Nichol & Dhariwal 2021, eq. 17)."""
-        time = torch.arange(num_train_timesteps + 1, dtype=torch.float64)
+        time = torch.arange(num_train_timesteps + 1, dtype=torch.float64, device="cpu")
         angle = (time / num_train_timesteps + s) / (1 + s) * math.pi / 2
         f = torch.cos(angle).square()
         return cls.from_betas((1 - f[1:] / f[:-1]).clamp(max=max_beta))
@@ -164,3 +164,9 @@ class NoiseSchedule:
         return (
             schedule.with_zero_terminal_snr() if config.zero_terminal_snr else schedule
         )
+
+
+def straight(first: float, last: float, count: int) -> Tensor:
+    """``count`` numbers from ``first`` to ``last``. They lie on the CPU whatever the
+    default device: a schedule is a table that loops read numbers from."""
+    return torch.linspace(first, last, count, device="cpu")

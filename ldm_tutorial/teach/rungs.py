@@ -300,7 +300,8 @@ def contents(value: Any, name: str, depth: int = 3) -> list[tuple[str, Any]]:
     elif isinstance(value, list | tuple):
         inside = [(f"{name}[{i}]", v) for i, v in enumerate(value)]
     elif is_dataclass(value):
-        inside = [(f"{name}.{f.name}", getattr(value, f.name)) for f in fields(value)]
+        public = [f.name for f in fields(value) if not f.name.startswith("_")]
+        inside = [(f"{name}.{field}", getattr(value, field)) for field in public]
     return [pair for key, v in inside for pair in contents(v, key, depth - 1)]
 
 

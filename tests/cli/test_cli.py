@@ -495,7 +495,7 @@ MISTAKES = [
     ("train-ldm --vae {vae} {new} --autoencoder x", "--autoencoder"),
     ("train-ldm --vae {vae} {new} --min_snr_gamma -1", "give more than 0"),
     ("train-ldm --vae {vae} {new} --logit_normal [0,-1]", "deviation above 0"),
-    ("train-ldm --vae {vae} {new} --logit_normal [0]", "--logit_normal"),
+    ("train-ldm --vae {vae} {new} --logit_normal [0]", "--objective.logit_normal"),
     ("sample --model {ldm} --seed -1", "--seed -1: give 0 or more"),
     ("sample --model {ldm} --out {file}/grid.png", "cannot write to .* is a file"),
     ("sample --model {ldm} --out {few}/grid.xyz", "a file name that ends in .png"),
@@ -587,9 +587,11 @@ def damage(folder: Path, how: str) -> None:
     elif how == "config of nothing known":
         config.write_text('{"kind": "Something"}')
     elif how == "config without a part":
-        config.write_text(json.dumps({k: v for k, v in values.items() if k != "vae"}))
+        part = "codec" if "codec" in values else "vae"
+        config.write_text(json.dumps({k: v for k, v in values.items() if k != part}))
     else:
-        values["vae"]["latent_channels"] = 8  # of another size than the weights
+        codec = values.get("codec", values)
+        codec["vae"]["latent_channels"] = 8  # of another size than the weights
         config.write_text(json.dumps(values))
 
 

@@ -10,7 +10,9 @@ from pathlib import Path
 import pytest
 import torch
 from tiny_recipes import LDM, TRAIN, VAE
+from torch import nn
 from torch.testing import assert_close
+from torch.utils.data import Dataset, TensorDataset
 
 from ldm_tutorial import (
     AutoencoderKL,
@@ -442,3 +444,84 @@ def test_a_decoder_of_other_latents_is_refused(vae, tmp_path):
         fit.train_ldm(replace(LDM, decoder=str(tmp_path / "other")), vae[0])
     with pytest.raises(ValueError, match="another encoder"):
         fit.train_ldm(replace(LDM, decoder=str(tmp_path / "other")))
+
+
+# --- data and networks of one's own ---------------------------------------------------
+
+
+class Coloured(Dataset):
+    """Images of one colour each, with or without a label."""
+
+    def __init__(self, make, n=16):
+        self.make, self.n = make, n
+
+    def __len__(self):
+        return self.n
+
+    def __getitem__(self, index):
+        return self.make(torch.full((3, 16, 16), index / self.n * 2 - 1), index)
+
+
+def test_an_autoencoder_and_a_model_of_ones_own_images(tmp_path):
+    plain, labelled = Coloured(lambda x, i: x), Coloured(lambda x, i: (x, i % 3))
+    codec, log = fit.train_vae(VAE, tmp_path / "vae", dataset=plain, validate=plain)
+    assert "validation_loss" in log[-1] and codec.latent_shape(16)
+    described = folder.trained_on(tmp_path / "vae")
+    assert described["data"] == "Coloured of 16"
+
+    model, log = fit.train_ldm(LDM, codec, dataset=labelled, validate=labelled)
+    assert model.classes == ("0", "1", "2") and "validation_loss" in log[-1]
+    unconditional, _ = fit.train_ldm(LDM, codec, dataset=plain)
+    assert unconditional.classes == ()
+    pixels, _ = fit.train_ldm(LDM, dataset=TensorDataset(torch.zeros(16, 3, 16, 16)))
+    assert pixels.sample(1, steps=1).shape == (1, 3, 16, 16)
+
+
+def test_classes_of_ones_own_have_their_names():
+    labelled = Coloured(lambda x, i: (x, i % 2))
+    labelled.classes = ["dark", "bright"]
+    model, _ = fit.train_ldm(LDM, PixelCodec(), dataset=labelled)
+    assert model.classes == ("dark", "bright")
+    labelled.classes = ["dark"]
+    with pytest.raises(ValueError, match=r"label 1, and there are 1 classes; give 0"):
+        fit.train_ldm(LDM, PixelCodec(), dataset=labelled)
+
+
+@pytest.mark.parametrize(
+    "make, message",
+    [
+        (lambda x, i: x[:, :8], r"images are 8 x 16 pixels and size=16 was asked for"),
+        (lambda x, i: x * 255, "has values from -255 to -255; bring them to"),
+        (lambda x, i: x.byte(), r"first item is torch.uint8 \(3, 16, 16\); give float"),
+        (lambda x, i: {"x": x}, "first item is <class 'dict'>; give float images"),
+        (lambda x, i: "picture", "first item is <class 'str'>; give float images"),
+    ],
+)
+def test_items_that_are_no_images_are_refused(make, message):
+    with pytest.raises(ValueError, match=message) as caught:
+        fit.train_vae(VAE, dataset=Coloured(make))
+    assert "\n" not in str(caught.value)
+    with pytest.raises(ValueError, match="the data set is empty"):
+        fit.train_vae(VAE, dataset=Coloured(make, n=0))
+
+
+def test_a_network_of_ones_own_is_trained(vae):
+    class Line(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.scale = nn.Parameter(torch.zeros(()))
+
+        def forward(self, z_t, t, y=None):
+            return self.scale * z_t
+
+    network = Line()
+    model, log = fit.train_ldm(LDM, vae[0], denoiser=network)
+    assert model.denoiser is network and float(network.scale.detach()) != 0
+    assert log[-1]["loss"] < log[0]["loss"] + 0.5
+
+
+def test_training_leaves_the_callers_codec_as_it_was(vae):
+    codec = vae[0].requires_grad_(True)
+    fit.train_ldm(LDM, codec)
+    assert all(p.requires_grad for p in codec.vae.parameters())
+    codec.freeze()
