@@ -93,6 +93,32 @@ JUDGING = [
     ),
     Claim(
         PAGE,
+        "moved the distance by less than its interval and no marginal by as much as "
+        "real images differ from each other",
+        ("ldm-f8-late", "ldm-f8"),
+        lambda a, b: equal(a, b, FRECHET) and moved_little(a, b),
+        differ=("init", "train.seed", "train.steps"),
+        n=N,
+        because="the second went on from the first",
+    ),
+    Claim(
+        PAGE,
+        "Its distance and, in the first of the two, the marginal of its trees came "
+        "nearer to those of real images, by less than the intervals",
+        ("ldm-f8-long", "ldm-f8-late"),
+        lambda a, b: (
+            equal(a, b, FRECHET)
+            and get(b, FRECHET) < get(a, FRECHET)
+            and get(a, f"{TV}tree_count") - get(b, f"{TV}tree_count") > 0
+            and moved_little(a, b)
+        ),
+        differ=("init", "train.seed"),
+        n=N,
+        because="the second went on from the first, with logit-normal times, a field "
+        "that is younger than the first record; no order is claimed",
+    ),
+    Claim(
+        PAGE,
         "the trees stand where they stood, the distance is the same within its "
         "interval, and no marginal has moved by as much as real images differ from "
         "each other",

@@ -187,3 +187,25 @@ def test_rows_that_belong_together_are_left_out_together():
 def test_an_interval_needs_twenty_rows():
     with pytest.raises(ValueError, match="n and m at least 20"):
         jackknife(frechet_distance, torch.zeros(19, 2), torch.zeros(50, 2))
+
+
+@pytest.mark.slow
+@pytest.mark.filterwarnings("ignore")
+def test_frechet_distance_agrees_with_torchmetrics():
+    """Their FID, with our features in Inception's place."""
+    from torchmetrics.image.fid import FrechetInceptionDistance
+
+    class Features(torch.nn.Module):
+        num_features = 12
+
+        def forward(self, x):
+            return x.flatten(1).double()
+
+    generator = torch.Generator().manual_seed(0)
+    a = torch.randn(200, 3, 2, 2, generator=generator)
+    b = 0.5 + 1.5 * torch.randn(300, 3, 2, 2, generator=generator)
+    fid = FrechetInceptionDistance(Features(), normalize=True).set_dtype(torch.float64)
+    fid.update(a, real=True)
+    fid.update(b, real=False)
+    ours = frechet_distance(a.flatten(1), b.flatten(1))
+    assert ours == pytest.approx(float(fid.compute()), rel=1e-4)
