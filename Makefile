@@ -46,10 +46,11 @@ pages: book ## look at the built book in Chromium (needs node, npm and chromium)
 	@npm install --silent --no-save --prefix _build/browser playwright-core axe-core
 	@$(BIN)/python -m pytest -m slow tests/book/test_pages.py $(ARGS)
 
-lint: $(READY) ## check style and formatting, chapters included
+lint: $(READY) ## check style, formatting and types, chapters included
 	@$(BIN)/ruff check .
 	@$(BIN)/ruff format --check .
 	@$(BIN)/python book/lint_sources.py
+	@$(BIN)/python -m mypy
 
 format: $(READY) ## mend style and formatting, chapters included
 	@$(BIN)/ruff check --fix .

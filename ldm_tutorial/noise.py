@@ -42,6 +42,6 @@ def generators(seed: int, n: int, start: int = 0) -> list[torch.Generator]:
     Image i of a seed is the same in a batch of any size, and on any device, for its
     random numbers depend on nothing but ``seed`` and i.
     """
-    dice = torch.Generator().manual_seed(seed)
-    seeds = torch.randint(2**32, (start + n,), generator=dice)[start:].tolist()
+    first = torch.Generator().manual_seed(seed)
+    seeds = torch.randint(2**32, (start + n,), generator=first)[start:].tolist()
     return [torch.Generator().manual_seed(s) for s in seeds]

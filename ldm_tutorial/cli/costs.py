@@ -7,7 +7,7 @@ from jsonargparse import Namespace
 
 from ldm_tutorial import machine
 from ldm_tutorial.cli.checks import check_number, check_writable
-from ldm_tutorial.cost.against import against
+from ldm_tutorial.cost.against import time_libraries
 from ldm_tutorial.cost.benchmark import benchmark as run_benchmark
 from ldm_tutorial.cost.peers import check_installed, versions
 from ldm_tutorial.cost.race import race
@@ -42,7 +42,7 @@ def benchmark(options: Namespace) -> None:
         report["spaces"] = run_benchmark(spaces, *sizes)
     if peers:
         report |= {"versions": versions(peers)}
-        report["against"] = against(peers, options.repeats)
+        report["against"] = time_libraries(peers, options.repeats)
     if options.race:
         report["race"] = race(options.race)
     if options.out:

@@ -21,12 +21,12 @@ def sample(options: Namespace) -> None:
         label = int(label)
     y = model._classes_for(options.n, label)
     n, images = options.n, []
-    dice = generators(options.seed, n)
+    sources = generators(options.seed, n)
     for rows in torch.arange(n).split(batch_of(model.image_size)):
         part = model.sample(
             len(rows),
             y=None if y is None else y[rows],
-            generator=dice[rows[0] : rows[-1] + 1],
+            generator=sources[rows[0] : rows[-1] + 1],
             **sampling(options),
         )
         images.append(part.cpu())

@@ -69,7 +69,7 @@ class Ready:
     call: Callable[[], Any]
 
 
-def against(
+def time_libraries(
     peers: Sequence[str],
     repeats: int = 5,
     works: dict[str, Work] = WORKS,
@@ -96,7 +96,9 @@ def against(
             if takes_part(library, work):
                 systems[system] = prepare(library, work, steps)
         slow = work.draws and work.shape == PIXEL
-        rows += compare(name, work, systems, max(1, repeats // 2) if slow else repeats)
+        rows += rows_of_work(
+            name, work, systems, max(1, repeats // 2) if slow else repeats
+        )
     return rows
 
 
@@ -135,7 +137,7 @@ def prepare(library: Library, work: Work, steps: int) -> Ready:
     return Ready(count_parameters(unet), steps * forward + decoding, draw)
 
 
-def compare(
+def rows_of_work(
     name: str, work: Work, systems: dict[str, Ready], repeats: int
 ) -> list[Row]:
     """The rows of one work."""

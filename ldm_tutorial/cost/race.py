@@ -78,7 +78,7 @@ def race(
         there = [k for k in rates if takes_part(LIBRARIES[k](), contest.work)]
         turns = zip(*(rates[k] for k in there), strict=True)
         runs = [
-            run(contest, k, rate, seconds)
+            train_for(contest, k, rate, seconds)
             for turn in turns
             for k, rate in zip(there, turn, strict=True)
         ]
@@ -104,9 +104,9 @@ def contests(images: int, judged: int) -> dict[str, Contest]:
         whole(load_dataset("landscapes", split=split, length=n), n)[0].to(device)
         for split, n in (("train", images), ("validation", judged))
     )
-    dice = torch.Generator(device).manual_seed(0)
+    generator = torch.Generator(device).manual_seed(0)
     z, z_held = (
-        torch.cat([codec.encode(batch, dice) for batch in a.split(256)])
+        torch.cat([codec.encode(batch, generator) for batch in a.split(256)])
         for a in (x, x_held)
     )
 
@@ -142,7 +142,7 @@ def contests(images: int, judged: int) -> dict[str, Contest]:
     }
 
 
-def run(
+def train_for(
     contest: Contest, system: str, learning_rate: float, seconds: float
 ) -> dict[str, Any]:
     """Train for so many seconds, and judge.
@@ -154,10 +154,10 @@ def run(
     torch.manual_seed(0)
     module = contest.build(library).to(best_device()).train()
     optimizer = torch.optim.AdamW(module.parameters(), betas=(0.9, 0.99), fused=True)
-    dice = torch.Generator().manual_seed(0)
+    generator = torch.Generator().manual_seed(0)
     spent, steps, n = 0.0, 0, contest.work.images
     while spent < seconds:
-        chosen = torch.randint(len(contest.data), (n,), generator=dice)
+        chosen = torch.randint(len(contest.data), (n,), generator=generator)
         batch = contest.data[chosen.to(contest.data.device)]
         start = time.perf_counter()
         fall = 0.5 * (1 + math.cos(math.pi * spent / seconds))

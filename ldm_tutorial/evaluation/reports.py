@@ -28,7 +28,7 @@ from ldm_tutorial.evaluation.features import (
     features_for,
     trunk_on_disk,
 )
-from ldm_tutorial.evaluation.sets import compare
+from ldm_tutorial.evaluation.sets import compare_features
 from ldm_tutorial.landscapes.dataset import Landscapes, detail_masks
 from ldm_tutorial.machine import best_device
 from ldm_tutorial.metrics import (
@@ -97,7 +97,7 @@ def evaluate_codec(
     if not getattr(dataset, "held_out", True):
         report["held_out"] = False
     real = embedded(embed, other, n, "other real images", progress)
-    quality = compare(torch.cat(fake), real, torch.cat(own))
+    quality = compare_features(torch.cat(fake), real, torch.cat(own))
     return report | ({"features": name} | quality if quality else {})
 
 

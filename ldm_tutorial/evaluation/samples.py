@@ -29,7 +29,7 @@ from ldm_tutorial.evaluation.features import (
     load_judge,
 )
 from ldm_tutorial.evaluation.reports import embedded, interval
-from ldm_tutorial.evaluation.sets import compare, figures
+from ldm_tutorial.evaluation.sets import compare_features, figures
 from ldm_tutorial.landscapes.dataset import Landscapes
 from ldm_tutorial.landscapes.factor_report import factor_report
 from ldm_tutorial.metrics import ClassJudge
@@ -68,8 +68,8 @@ def evaluate_samples(
     y = labels(held_out, n)
     same_classes = tuple(data.load("train", 1).classes) == model.classes
     y = y if same_classes and len(y) == n else each_class(model, n)
-    dice = generators(seed, n)
-    batches = drawn(model, y, steps, guidance_scale, dice, **options)
+    sources = generators(seed, n)
+    batches = drawn(model, y, steps, guidance_scale, sources, **options)
     generator = torch.Generator(model.device).manual_seed(seed)
     asked = y if same_classes and len(model.classes) > 1 else None
 
@@ -148,7 +148,7 @@ def judge(
     report: dict[str, Any] = {}
     if not getattr(test, "held_out", True):
         report["held_out"] = False
-    if quality := compare(fake_features, real, other_features):
+    if quality := compare_features(fake_features, real, other_features):
         report |= {"features": name} | quality
         if codec is not None:
             floor = figures(torch.cat(coded)[: quality["n_fake"]], real)

@@ -32,10 +32,10 @@ def set_quality(
     What cannot be measured is left out: a distance with a single image, precision with
     fewer than four, intervals with fewer than twenty.
     """
-    return compare(*(in_batches(features, x) for x in (fake, real, other)))
+    return compare_features(*(in_batches(features, x) for x in (fake, real, other)))
 
 
-def compare(fake: Tensor, real: Tensor, other: Tensor) -> dict[str, float]:
+def compare_features(fake: Tensor, real: Tensor, other: Tensor) -> dict[str, float]:
     """``set_quality`` of features (n, d), (m, d) and (k, d)."""
     n = min(len(fake), len(other))
     report = figures(fake[:n], real)

@@ -170,8 +170,8 @@ def shown(name: str, n: int, steps: int) -> Tensor:
         return render(sample_factors(n, torch.Generator().manual_seed(0), y), DATA.size)
     if name == "perceptual":
         codec = LatentCodec.load("vae-f8-perceptual").to(best_device())
-        dice = torch.Generator(best_device()).manual_seed(0)
-        return decoded(codec, x, dice).clamp(-1, 1)
+        sources = torch.Generator(best_device()).manual_seed(0)
+        return decoded(codec, x, sources).clamp(-1, 1)
     z = drawn_latents(n, steps) if name.startswith("samples") else known_latents(n)
     first = name in ("vae-f8", "samples-first-decoder")
     codec = first_codec() if first else reference_model().codec
@@ -192,18 +192,18 @@ def reference_model() -> LatentDiffusion:
 def known_latents(n: int) -> Tensor:
     """Latents of the held-out images, on the CPU."""
     device = best_device()
-    codec, dice = first_codec(), torch.Generator(device).manual_seed(0)
+    codec, sources = first_codec(), torch.Generator(device).manual_seed(0)
     x, _ = originals(n)
-    return in_batches(lambda part: codec.encode(part.to(device), dice).cpu(), x)
+    return in_batches(lambda part: codec.encode(part.to(device), sources).cpu(), x)
 
 
 @cache
 def drawn_latents(n: int, steps: int) -> Tensor:
     """Latents that the diffusion model draws for the classes of the held-out images."""
-    model, y, dice = reference_model(), originals(n)[1], generators(0, n)
+    model, y, sources = reference_model(), originals(n)[1], generators(0, n)
     parts = []
     for rows in torch.arange(n).split(128):
-        some = dice[rows[0] : rows[-1] + 1]
+        some = sources[rows[0] : rows[-1] + 1]
         z = last(model.sample_latents(y=y[rows], steps=steps, generator=some))
         parts.append(z.cpu())
     return torch.cat(parts)

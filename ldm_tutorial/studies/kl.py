@@ -29,10 +29,10 @@ from ldm_tutorial.studies.study import (
     trained_vae,
     vae_recipe,
 )
-from ldm_tutorial.training.losses import kl_weight_from_sums
+from ldm_tutorial.training.losses import kl_weight_from
 
 # Stable Diffusion's weight, in our unit: nats per element against the mean error.
-STABLE_DIFFUSION = kl_weight_from_sums(1e-6, 3 * 256 * 256, 4 * 32 * 32)
+STABLE_DIFFUSION = kl_weight_from("sums", 1e-6, 3 * 256 * 256, 4 * 32 * 32)
 WEIGHTS = (0.0, STABLE_DIFFUSION, 1e-4, 1e-3, 1e-2, 1e-1, 10.0)
 NOISE = (0.05, 0.1, 0.2, 0.4, 0.8)
 

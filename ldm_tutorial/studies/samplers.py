@@ -8,7 +8,7 @@ import torch
 from ldm_tutorial.data import whole
 from ldm_tutorial.evaluation.batched import draw, in_batches
 from ldm_tutorial.evaluation.features import JUDGE, feature_function
-from ldm_tutorial.evaluation.sets import compare
+from ldm_tutorial.evaluation.sets import compare_features
 from ldm_tutorial.landscapes.factors import CLASS_NAMES
 from ldm_tutorial.noise import generators
 from ldm_tutorial.pipeline import LatentDiffusion
@@ -39,7 +39,7 @@ def judge_sampler(scale: Scale, sampler: str, folder: Path) -> tuple[Row, Pictur
             folder.mkdir(parents=True, exist_ok=True)
             torch.save((in_batches(embed, x), x[0].clone()), seen)
         features, first = torch.load(seen)
-        quality[steps] = compare(features, real, other)
+        quality[steps] = compare_features(features, real, other)
         pictures.append(first)
     row = {"recipe": recipe, "class": CLASS_NAMES[y[0]], "nfe": quality}
     return row, {"sample": torch.stack(pictures)}

@@ -156,15 +156,6 @@ def unit_length(features: Tensor) -> Tensor:
     return F.normalize(features.float(), dim=1, eps=1e-6)
 
 
-def perceptual_loss(
-    maps_hat: Sequence[Tensor],
-    maps: Sequence[Tensor],
-    weights: Sequence[Tensor] | None = None,
-) -> Tensor:
-    """Mean of ``perceptual_distance`` over the batch."""
-    return perceptual_distance(maps_hat, maps, weights).mean()
-
-
 def hinge_d_loss(real_logits: Tensor, fake_logits: Tensor) -> Tensor:
     """What the discriminator minimises: half the sum of the mean of max(0, 1 - D(x))
     and the mean of max(0, 1 + D(x_hat)) (Lim & Ye 2017; the half as in VQGAN)."""
@@ -286,18 +277,3 @@ def nats_factor(
             f"convention {convention!r} is unknown; choose {', '.join(factors)}"
         )
     return factors[convention]
-
-
-def kl_weight_from_sums(
-    weight: float, pixel_values: int, latent_elements: int
-) -> float:
-    """This project's KL weight for one stated as sum(error) + weight * sum(KL).
-
-    CompVis' latent-diffusion code sums both terms over an image. Dividing by the
-    number of pixel values gives a mean error, and turns the sum of KL into
-    latent_elements times its mean.
-
-    >>> kl_weight_from_sums(1e-6, 3 * 256 * 256, 4 * 32 * 32)  # Stable Diffusion, f=8
-    2.0833333333333335e-08
-    """
-    return kl_weight_from("sums", weight, pixel_values, latent_elements)

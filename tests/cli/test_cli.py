@@ -320,7 +320,7 @@ def test_benchmark_stands_beside_other_libraries(run, monkeypatch):
         asked.append(arguments)
         return [row]
 
-    monkeypatch.setattr(costs, "against", against)
+    monkeypatch.setattr(costs, "time_libraries", against)
     monkeypatch.setattr(costs, "race", lambda seconds: asked.append(seconds) or {})
     command = ("benchmark", "--spaces", "none", "--against", "diffusers")
     status, out, err = run(*command, "--repeats", 3, "--race", 2)

@@ -11,7 +11,7 @@ from torch import nn
 from torch.testing import assert_close
 
 from ldm_tutorial.cost import against, benchmark, efficiency, peers, race, shown
-from ldm_tutorial.cost.against import Work, compare, prepare
+from ldm_tutorial.cost.against import Work, prepare, rows_of_work
 from ldm_tutorial.cost.efficiency import (
     Timing,
     count_flops,
@@ -174,7 +174,7 @@ def test_rates_and_ratios(slow_clock, monkeypatch):
     slow_clock(against, times)
     work = Work(5, LATENT)
     systems = {name: prepare(Toy(), work, 1) for name in (OURS, "diffusers")}
-    ours, theirs = compare("latent UNet step", work, systems, repeats=3)
+    ours, theirs = rows_of_work("latent UNet step", work, systems, repeats=3)
     assert (ours["system"], theirs["system"]) == (OURS, "diffusers")
     assert_close([ours["to_diffusers"], theirs["to_diffusers"]], [4.0, 1.0])
     assert_close(theirs["images_per_second"], 5 / 8)
@@ -184,7 +184,7 @@ def test_rates_and_ratios(slow_clock, monkeypatch):
     assert_close(ours["rate_share"], (done / 2) / (flops / 2))
 
     draws = Work(5, LATENT, draws=True)
-    (row, _) = compare("latent sampling", draws, systems, repeats=1)
+    (row, _) = rows_of_work("latent sampling", draws, systems, repeats=1)
     assert "rate_share" not in row
 
 
@@ -207,7 +207,7 @@ def test_a_training_step_moves_the_weights_and_leaves_no_gradient():
 def test_the_same_work_beside_diffusers(monkeypatch):
     monkeypatch.setattr(against, "CONVOLUTIONS", ((1, 8, 8),))
     works = {"latent UNet step": Work(1, LATENT), "autoencoder step": Work(1)}
-    rows = against.against(["diffusers"], 1, works)
+    rows = against.time_libraries(["diffusers"], 1, works)
     told = [(row["work"], row["system"]) for row in rows]
     systems = [OURS, "diffusers"], [OURS, PATCHED, "diffusers"]
     assert told == [(w, s) for w, of in zip(works, systems, strict=True) for s in of]
@@ -336,10 +336,10 @@ def line_fit(clock, best=min):
 
 
 def test_a_run_trains_for_its_seconds_and_no_longer(ticking):
-    found = race.run(line_fit(ticking), OURS, 0.1, seconds=200)
+    found = race.train_for(line_fit(ticking), OURS, 0.1, seconds=200)
     assert (found["steps"], found["images"]) == (200, 1600)
     assert found["result"] < 0.05
-    short = race.run(line_fit(ticking), OURS, 0.1, seconds=3)
+    short = race.train_for(line_fit(ticking), OURS, 0.1, seconds=3)
     assert short["steps"] == 3 and short["result"] > found["result"]
 
 
@@ -352,7 +352,7 @@ def test_the_best_of_each_is_compared(monkeypatch, ticking, best, ours, theirs):
         result = learning_rate * (10 if system == "diffusers" else 1)
         return {"system": system, "learning_rate": learning_rate, "result": result}
 
-    monkeypatch.setattr(race, "run", run)
+    monkeypatch.setattr(race, "train_for", run)
     rates = {OURS: (1.0, 2.0, 3.0), "diffusers": (1.0, 2.0, 3.0)}
     found = race.race(5.0, rates=rates)["line"]
     assert found["best"] == {OURS: ours, "diffusers": theirs}

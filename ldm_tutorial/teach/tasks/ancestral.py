@@ -181,7 +181,7 @@ def step_variance(a_t: Tensor, a_s: Tensor) -> Tensor:
     return (1 - a_t / a_s) * (1 - a_s) / (1 - a_t)
 
 
-def dice(seed: int = 1) -> torch.Generator:
+def sources(seed: int = 1) -> torch.Generator:
     return torch.Generator().manual_seed(seed)
 
 
@@ -192,7 +192,7 @@ def twice(f, first: torch.Generator, second: torch.Generator) -> bool:
 
 def one_after_another(f) -> bool:
     """Whether two draws with one generator differ."""
-    generator = dice()
+    generator = sources()
     return not twice(f, generator, generator)
 
 
@@ -251,12 +251,12 @@ DDPM_STEP = Exercise(
         (
             "Two generators with the same seed should give the same draw: hand "
             "`generator` to torch.randn.",
-            lambda f: twice(f, dice(), dice()),
+            lambda f: twice(f, sources(), sources()),
         ),
         (
             "Generators with different seeds should give different draws, and so "
             "should two calls with one generator: leave its seed alone.",
-            lambda f: not twice(f, dice(1), dice(2)) and one_after_another(f),
+            lambda f: not twice(f, sources(1), sources(2)) and one_after_another(f),
         ),
         (
             "The last step (alpha_bar_s = 1) should give x0, without noise.",

@@ -15,7 +15,7 @@ from ldm_tutorial.training import losses
 def kl_weight_from_sums(
     weight: float, pixel_values: int, latent_elements: int
 ) -> float:
-    return losses.kl_weight_from_sums(weight, pixel_values, latent_elements)
+    return losses.kl_weight_from("sums", weight, pixel_values, latent_elements)
 
 
 KL_WEIGHT = Exercise(
@@ -72,7 +72,7 @@ KL_WEIGHT = Exercise(
             "divided by both numbers; a sum of KL is latent_elements *times* its mean",
         ),
     },
-    source=(losses.kl_weight_from_sums, losses.nats_factor),
+    source=(losses.kl_weight_from, losses.nats_factor),
 )
 
 
