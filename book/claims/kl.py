@@ -105,4 +105,16 @@ KL = [
         differ=KL_WEIGHT,
         n=N,
     ),
+    Claim(
+        PAGE,
+        "The weight $10^{-2}$, whose samples show their class most often, has three "
+        "times the loss of no weight at all.",
+        arms("0.01", "0", "2.1e-08", "0.0001", "0.001", "0.1", "10"),
+        lambda a, none, *rows: (
+            all(more(b, a, "samples.class_agreement") for b in (none, *rows))
+            and 2.7 < get(a, "samples.loss") / get(none, "samples.loss") < 3.3
+        ),
+        differ=KL_WEIGHT,
+        n=N,
+    ),
 ]
