@@ -25,8 +25,7 @@ class DiTConfig:
         in_channels: channels of z_t and of the prediction.
         patch_size: side of a patch; each becomes one token.
         width: numbers in a token, D; a multiple of 4 and of ``num_heads``.
-        depth: number of blocks.
-        num_heads: heads of each attention.
+        depth: number of blocks; each has ``num_heads`` heads of attention.
         mlp_ratio: width of the hidden layer of each MLP, in units of ``width``.
         num_classes: number of class labels; 0 for none. Index ``num_classes`` stands
             for "no class".
@@ -67,17 +66,11 @@ class DiT(nn.Module):
 
     @classmethod
     def from_config(cls, config: dict[str, Any]) -> "DiT":
-        """The DiT that the ``config`` of a saved one describes, with fresh weights."""
         return cls(config_from_dict(DiTConfig, config))
 
     def forward(self, z_t: Tensor, t: Tensor, y: Tensor | None = None) -> Tensor:
-        """Predict from noisy arrays.
-
-        Args:
-            z_t: (B, C, H, W), with H and W multiples of ``patch_size``.
-            t: (B,), whole numbers or any in between.
-            y: int64 (B,) classes; None means "no class" for every element.
-        """
+        """Predict from noisy arrays z_t (B, C, H, W), with H and W multiples of
+        ``patch_size``, times t (B,) and classes y, int64 (B,) or None for no class."""
         _, C, H, W = z_t.shape
         p, n = self.config.patch_size, self.config.num_classes
         if self.config.in_channels != C or H % p or W % p:
@@ -86,15 +79,11 @@ class DiT(nn.Module):
                 f"(B, {self.config.in_channels}, H, W) with H and W multiples of {p}"
             )
         if y is not None and not n:
-            raise ValueError(
-                "classes were given to an unconditional DiT; leave them out, or build "
-                "it with num_classes > 0"
-            )
+            raise ValueError("classes given to an unconditional DiT; leave them out")
         c = self.time_embedding(t)  # (B, D)
         if n:
-            c = c + self.class_embedding(
-                torch.full_like(t, n).long() if y is None else y
-            )
+            y = torch.full_like(t, n).long() if y is None else y
+            c = c + self.class_embedding(y)
         c = F.silu(c)
         h = self.stem(patchify(z_t, p))  # (B, N, D)
         h = h + positions(H // p, W // p, self.config.width, like=h)

@@ -19,6 +19,7 @@ from torch import Tensor, nn
 from ldm_tutorial.codec import Codec, LatentCodec, PixelCodec
 from ldm_tutorial.diffusion import Objective
 from ldm_tutorial.dit import DiT
+from ldm_tutorial.flow import FlowMatching
 from ldm_tutorial.noise import Generators, in_float32, normal_like
 from ldm_tutorial.samplers import SAMPLERS, Sampler, guided, last
 from ldm_tutorial.schedule import NoiseSchedule
@@ -27,7 +28,8 @@ from ldm_tutorial.unet import UNet
 
 # What a model on disk may be made of, by the ``kind`` in its config.json.
 KINDS: dict[str, Any] = {
-    part.kind: part for part in (PixelCodec, LatentCodec, UNet, DiT, Objective)
+    part.kind: part
+    for part in (PixelCodec, LatentCodec, UNet, DiT, Objective, FlowMatching)
 }
 
 Classes = Tensor | Sequence[int | str] | int | str | None
@@ -173,8 +175,9 @@ class LatentDiffusion(nn.Module):
         Args:
             n, y: as in ``sample``.
             steps: denoiser calls, 1 to T.
-            sampler: ddpm, ddim, dpm-solver++, or a function of one's own with the
-                signature of these; of the options it gets those that it names.
+            sampler: ddpm, ddim, dpm-solver++ (for a flow: euler, which is its ddim,
+                and heun), or a function of one's own with the signature of these; of
+                the options it gets those that it names.
             eta: how noisy DDIM's steps are, 0 to 1.
             guidance_scale: 1 is the plain model; see ``samplers.guided``.
             guidance_rescale: 0 to 1, for large guidance scales.
@@ -184,7 +187,8 @@ class LatentDiffusion(nn.Module):
                 ``noise.generators`` gives them, makes every image the same in a
                 batch of any size.
         """
-        draw = check_options(sampler, eta, guidance_scale, guidance_rescale)
+        draw = find_sampler(sampler, self.objective, eta)
+        check_guidance(guidance_scale, guidance_rescale)
         labels = self._labels(n if z_T is None else len(z_T), y)
         shape = self.codec.latent_shape(self.image_size)
         count = labels.shape[0] if labels is not None else n
@@ -317,25 +321,29 @@ def check_fit(denoiser: Any, channels: int, classes: int) -> None:
         )
 
 
-def check_options(
-    sampler: str | Sampler, eta: float, guidance_scale: float, guidance_rescale: float
-) -> Sampler:
-    """The sampler of this name; a ValueError for what no sampler, or not this one, can
-    do."""
-    if isinstance(sampler, str) and sampler not in SAMPLERS:
-        raise ValueError(
-            f"sampler {sampler!r} is unknown; choose {', '.join(SAMPLERS)}, or give a "
-            "function"
-        )
+def find_sampler(sampler: str | Sampler, objective: Any, eta: float) -> Sampler:
+    """The sampler of this name for models of this objective, or the function given; a
+    ValueError for a name, or a share of noise, that it does not know."""
     if not 0 <= eta <= 1:
         raise ValueError(f"eta={eta}; give 0 (deterministic) to 1 (as noisy as DDPM)")
-    if eta and isinstance(sampler, str) and sampler != "ddim":
+    if not isinstance(sampler, str):
+        return sampler
+    known: Mapping[str, Sampler] = getattr(objective, "samplers", SAMPLERS)
+    if sampler not in known:
+        raise ValueError(
+            f"sampler {sampler!r} is unknown; choose {', '.join(known)}, or give a "
+            "function"
+        )
+    if eta and "eta" not in inspect.signature(known[sampler]).parameters:
         raise ValueError(f"eta={eta} is an option of ddim; leave it out with {sampler}")
+    return known[sampler]
+
+
+def check_guidance(guidance_scale: float, guidance_rescale: float) -> None:
     if not abs(guidance_scale) < float("inf"):
         raise ValueError(f"guidance_scale={guidance_scale}; give a finite number")
     if not 0 <= guidance_rescale <= 1:
         raise ValueError(f"guidance_rescale={guidance_rescale}; give 0 to 1")
-    return SAMPLERS[sampler] if isinstance(sampler, str) else sampler
 
 
 def named(function: Callable[..., Any], options: dict[str, Any]) -> dict[str, Any]:

@@ -250,6 +250,28 @@ def cached_einops(moments, eps, mean, std):
     return (raw - mean[:, None, None]) / std[:, None, None]
 
 
+def flow_by_derivative(z_0, eps, t):
+    """The path is straight, so a difference quotient is its velocity."""
+    a = t.view(-1, 1, 1, 1)
+
+    def path(a):
+        return z_0 + a * (eps - z_0)
+
+    return path(a), path(a + 1) - path(a)
+
+
+def modulation_by_hand(h, shift, scale):
+    centred = h - h.mean(2, keepdim=True)
+    h = centred / centred.square().mean(2, keepdim=True).add(1e-5).sqrt()
+    return torch.stack(
+        [(1 + b) * x + a for x, a, b in zip(h, shift, scale, strict=True)]
+    )
+
+
+def halved(x):
+    return reduce(x, "b c (h p) (w q) -> b c h w", "mean", p=2, q=2)
+
+
 def conv_by_its_weights(in_channels, out_channels, side, kernel):
     weight = nn.Conv2d(in_channels, out_channels, kernel, device="meta").weight
     return 2 * side**2 * weight.numel()
@@ -393,6 +415,42 @@ RIGHT = {
     "amdahl": [
         lambda p, s: s / (s * p + 1 - p),
         lambda decode_share, factor: (decode_share + (1 - decode_share) / factor) ** -1,
+    ],
+}
+
+
+RIGHT |= {
+    "flow_target": [
+        lambda z_0, eps, t: (
+            torch.lerp(z_0, eps, t[:, None, None, None]),
+            eps.sub_(z_0),
+        ),
+        flow_by_derivative,
+    ],
+    "euler_step": [
+        lambda z_t, u, t, s: z_t.sub_((t - s) * u),
+        lambda z, u, t, s: torch.lerp(z, z - t * u, (t - s) / t),
+    ],
+    "time_shift": [
+        lambda t, shift: t.mul_(shift).div_(1 + t / shift * (shift - 1)),
+        lambda t, s: t / (t + (1 - t) / s),
+    ],
+    "patchify": [
+        lambda x, p: F.unfold(x, p, stride=p).transpose(1, 2),
+        lambda x, p: rearrange(x, "b c (h p) (w q) -> b (h w) (c p q)", p=p, q=p),
+    ],
+    "modulation": [
+        lambda h, shift, scale: torch.addcmul(
+            shift.unsqueeze(1), F.layer_norm(h, h.shape[-1:]), 1 + scale.unsqueeze(1)
+        ),
+        modulation_by_hand,
+    ],
+    "equivariance_loss": [
+        lambda decode, x, z: (decode(halved(z)) - halved(x)).square().mean(),
+        lambda d, x, z: F.mse_loss(
+            d(F.interpolate(z, scale_factor=0.5, mode="area")),
+            F.interpolate(x, scale_factor=0.5, mode="area"),
+        ),
     ],
 }
 

@@ -7,7 +7,9 @@ from ldm_tutorial.teach.task import Exercise
 from ldm_tutorial.teach.tasks.adversary import ADAPTIVE, HINGE
 from ldm_tutorial.teach.tasks.ancestral import DDPM_STEP, POSTERIOR
 from ldm_tutorial.teach.tasks.deterministic import DDIM_STEP, SAMPLER
+from ldm_tutorial.teach.tasks.equivariance import EQUIVARIANCE
 from ldm_tutorial.teach.tasks.features import FRECHET, PERCEPTUAL
+from ldm_tutorial.teach.tasks.flows import EULER_STEP, FLOW_TARGET, TIME_SHIFT
 from ldm_tutorial.teach.tasks.gaussians import KL, REPARAMETERISE
 from ldm_tutorial.teach.tasks.guidance import CLASS_DROPOUT, GUIDANCE
 from ldm_tutorial.teach.tasks.latents import NORMALISE, SCALING, SLERP
@@ -21,6 +23,7 @@ from ldm_tutorial.teach.tasks.operations import (
 )
 from ldm_tutorial.teach.tasks.rates import ACTIVE, BITS, FREE_BITS, KL_WEIGHT
 from ldm_tutorial.teach.tasks.savings import AMDAHL, BREAK_EVEN, SPEEDUP
+from ldm_tutorial.teach.tasks.tokens import MODULATION, PATCHIFY
 from ldm_tutorial.teach.tasks.training import CACHED, EMA, MIN_SNR
 
 CHAPTERS: dict[int, tuple[Exercise, ...]] = {
@@ -50,6 +53,7 @@ CHAPTERS: dict[int, tuple[Exercise, ...]] = {
     ),
     4: (V_TARGET, MIN_SNR),
     5: (CONV_FLOPS, ATTENTION_FLOPS, SPEEDUP, ACTIVATIONS, BREAK_EVEN, AMDAHL),
+    6: (FLOW_TARGET, EULER_STEP, TIME_SHIFT, PATCHIFY, MODULATION, EQUIVARIANCE),
 }
 
 EXERCISES: dict[str, Exercise] = {

@@ -1,0 +1,219 @@
+"""Exercises on flow matching: the path, a step along it, and its times."""
+
+import torch
+from torch import Tensor
+
+from ldm_tutorial import flow
+from ldm_tutorial.teach.task import Case, Exercise
+from ldm_tutorial.teach.tasks.inputs import first, randn
+
+
+def flow_pair(z_0: Tensor, eps: Tensor, t: Tensor) -> tuple[Tensor, Tensor]:
+    t = t.view(-1, 1, 1, 1)
+    return (1 - t) * z_0 + t * eps, eps - z_0
+
+
+def some_times() -> tuple[Tensor, Tensor, Tensor]:
+    """As many images as channels, rows and columns."""
+    t = torch.tensor([0.05, 0.3, 0.6, 0.9])
+    return randn(1, 4, 4, 4, 4), randn(2, 4, 4, 4, 4), t
+
+
+def wide(t: Tensor) -> Tensor:
+    return t.view(-1, 1, 1, 1)
+
+
+FLOW_TARGET = Exercise(
+    name="flow_target",
+    chapter=6,
+    minutes=4,
+    title="the straight path and its velocity",
+    prompt=(
+        "Return a pair: the point $z_t = (1 - t)\\, z_0 + t\\, \\varepsilon$ of the "
+        "straight path, and the velocity $u = \\mathrm dz_t / \\mathrm dt$ along it, "
+        "which the network has to predict. `z_0` and `eps` have shape (B, C, h, w), "
+        "and `t`, shape (B,), holds a time between 0 and 1 for each image."
+    ),
+    reference=flow_pair,
+    lines="2 lines",
+    cases=(
+        Case(
+            lambda: (first(1.0), first(3.0), torch.tensor([0.25])),
+            expected=(first(1.5), first(2.0)),
+            note="z_0 = 1, eps = 3, t = [0.25]",
+        ),
+        Case(
+            some_times, note="z_0, eps random (4, 4, 4, 4), t = [0.05, 0.3, 0.6, 0.9]"
+        ),
+        Case(
+            lambda: (
+                randn(3, 3, 4, 2, 5),
+                randn(4, 3, 4, 2, 5),
+                torch.tensor([0.1, 0.5, 0.7]),
+            ),
+            note="z_0 and eps random (3, 4, 2, 5), t = [0.1, 0.5, 0.7]",
+        ),
+    ),
+    hints=(
+        "Differentiate z_t with respect to t: each of its two terms gives one.",
+        "t has shape (B,): t.view(-1, 1, 1, 1) lets each time meet its own image.",
+        "t = t.view(-1, 1, 1, 1); return (1 - t) * z_0 + t * eps, eps - z_0",
+    ),
+    misconceptions={
+        "sign of the velocity": (
+            lambda z, e, t: (flow_pair(z, e, t)[0], z - e),
+            "the velocity points the other way: t grows towards the noise",
+        ),
+        "the noise as target": (
+            lambda z, e, t: (flow_pair(z, e, t)[0], e),
+            "this asks for the noise; the velocity is how z_t changes with t",
+        ),
+        "ends exchanged": (
+            lambda z, e, t: (wide(t) * z + (1 - wide(t)) * e, e - z),
+            "noise and data are exchanged: t = 0 is the data",
+        ),
+        "a circle": (
+            lambda z, e, t: ((1 - wide(t)).sqrt() * z + wide(t).sqrt() * e, e - z),
+            "these are the roots of a diffusion, which keep the variance; the straight "
+            "path has none",
+        ),
+        "wrong axis": (
+            lambda z, e, t: ((1 - t) * z + t * e, e - z),
+            "each time met a column and not an image: (B,) lines up with the last "
+            "dimension",
+        ),
+        "displacement": (
+            lambda z, e, t: (flow_pair(z, e, t)[0], wide(t) * (e - z)),
+            "this is how far z_t has come; the velocity is that by t",
+        ),
+    },
+)
+
+
+def euler_step(z_t: Tensor, u: Tensor, t: float, s: float) -> Tensor:
+    return z_t + (s - t) * u
+
+
+EULER_STEP = Exercise(
+    name="euler_step",
+    chapter=6,
+    minutes=3,
+    title="one step along the velocity",
+    prompt=(
+        "Walk from time `t` down to the earlier time `s` with the velocity `u` that "
+        "the network sees at `t`: return $z_s$, as if the velocity stayed the same on "
+        "the way. `t` and `s` are numbers, $0 \\le s < t \\le 1$."
+    ),
+    reference=euler_step,
+    cases=(
+        Case(
+            lambda: (first(3.0), first(2.0), 1.0, 0.75),
+            expected=first(2.5),
+            note="z_t = 3, u = 2, t = 1, s = 0.75",
+        ),
+        Case(
+            lambda: (randn(1, 2, 4, 3, 3), randn(2, 2, 4, 3, 3), 0.6, 0.5),
+            note="z_t and u random (2, 4, 3, 3), t = 0.6, s = 0.5",
+        ),
+        Case(
+            lambda: (randn(1, 2, 4, 3, 3), randn(2, 2, 4, 3, 3), 0.2, 0.0),
+            note="z_t and u random (2, 4, 3, 3), t = 0.2, s = 0",
+        ),
+    ),
+    hints=(
+        "Velocity times time is a way; here time runs down.",
+        "The time that passes is s - t, a negative number.",
+        "return z_t + (s - t) * u",
+    ),
+    misconceptions={
+        "uphill": (
+            lambda z, u, t, s: z + (t - s) * u,
+            "this walks towards the noise: from t to s the time falls",
+        ),
+        "to the end": (
+            lambda z, u, t, s: z - t * u,
+            "this goes all the way to t = 0, where one step should end at s",
+        ),
+        "whole velocity": (
+            lambda z, u, t, s: z - u,
+            "the velocity is not multiplied by the time that passes",
+        ),
+        "from zero": (
+            lambda z, u, t, s: z + s * u,
+            "the step is s - t, not s",
+        ),
+        "mixed": (
+            lambda z, u, t, s: (s / t) * z + (1 - s / t) * u,
+            "u is a velocity and not the clean array: it is not mixed in, but added",
+        ),
+    },
+)
+
+
+def shift_times(t: Tensor, shift: float) -> Tensor:
+    return flow.shift_times(t, shift)
+
+
+TIME_SHIFT = Exercise(
+    name="time_shift",
+    chapter=6,
+    minutes=8,
+    title="times for more pixels",
+    prompt=(
+        "A picture of $s^2$ times as many pixels shows through the same noise: the "
+        "mean of $s^2$ neighbours has $s$ times less of it. So the ratio of noise to "
+        "signal, $t / (1 - t)$ on the straight path, must be $s$ times as large. "
+        "Return the time $t'$ with $t' / (1 - t') = s\\, t / (1 - t)$, for times `t` "
+        "of any shape, from 0 to 1, both included."
+    ),
+    reference=shift_times,
+    source=(flow.shift_times,),
+    cases=(
+        Case(
+            lambda: (torch.tensor([0.0, 0.5, 1.0]), 3.0),
+            expected=torch.tensor([0.0, 0.75, 1.0]),
+            note="t = [0, 0.5, 1], shift = 3",
+        ),
+        Case(
+            lambda: (torch.linspace(0, 1, 11), 1.5),
+            note="t = 0, 0.1 ... 1, shift = 1.5",
+        ),
+        Case(
+            lambda: (torch.tensor([[0.2], [0.9]]), 0.5),
+            note="t = [[0.2], [0.9]], shift = 0.5",
+        ),
+    ),
+    hints=(
+        "Call the right-hand side r, and solve t' / (1 - t') = r for t': r / (1 + r).",
+        "Multiply numerator and denominator by 1 - t, so that t = 1 is no trouble.",
+        "return shift * t / (1 + (shift - 1) * t)",
+    ),
+    misconceptions={
+        "scaled": (
+            lambda t, s: (s * t).clamp(max=1),
+            "this multiplies the time; the ratio t / (1 - t) is what grows by s",
+        ),
+        "the other way": (
+            lambda t, s: t / (s + (1 - s) * t),
+            "this moves the times towards the data: more pixels need more noise",
+        ),
+        "minus one missing": (
+            lambda t, s: s * t / (1 + s * t),
+            "at t = 1 the noise should stay alone: the denominator is 1 + (s - 1) t",
+        ),
+        "a power": (
+            lambda t, s: t ** (1 / s),
+            "a power is another curve through the same two ends",
+        ),
+        "squared": (
+            lambda t, s: s**2 * t / (1 + (s**2 - 1) * t),
+            "s² is the ratio of the numbers of pixels; the noise of their mean falls "
+            "by s",
+        ),
+        "ratio": (
+            lambda t, s: torch.where(t < 1, s * t / (1 - t).clamp(min=1e-9), s),
+            "this is the ratio of noise to signal itself; the time with that ratio is "
+            "asked for",
+        ),
+    },
+)
