@@ -19,7 +19,7 @@ unexport PYTHONPATH PYTHONHOME
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help book test notebooks colab pages lint format lock clean
+.PHONY: help book test notebooks colab pages playground lint format lock clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' Makefile
@@ -42,9 +42,14 @@ colab: $(READY) ## rehearse every chapter as Colab opens it, which takes minutes
 	    ipython==7.34.0 ipywidgets==7.7.1 "notebook<7"
 	@$(BIN)/python -m pytest -s -m slow tests/book/test_colab.py $(ARGS)
 
+playground: $(READY) ## renew the playground's graphs after a change of the model's shape
+	@$(BIN)/ldm-tutorial export --model ldm-f8 --format onnx --fp16 --out _build/playground
+	@cp _build/playground/*.onnx _build/playground/model.json book/_playground
+
 pages: book ## look at the built book in Chromium (needs node, npm and chromium)
 	@npm install --silent --no-save --prefix _build/browser playwright-core axe-core
-	@$(BIN)/python -m pytest -m slow tests/book/test_pages.py $(ARGS)
+	@$(BIN)/python -m pytest -m slow tests/book/test_pages.py \
+	    tests/book/test_playground_page.py $(ARGS)
 
 lint: $(READY) ## check style, formatting and types, chapters included
 	@$(BIN)/ruff check .

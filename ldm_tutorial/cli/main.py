@@ -10,12 +10,14 @@ from jsonargparse import ArgumentParser
 
 from ldm_tutorial.cli.checks import fail, plain
 from ldm_tutorial.cli.costs import benchmark, reproduce
+from ldm_tutorial.cli.handing_on import export
 from ldm_tutorial.cli.judging import data, evaluate
 from ldm_tutorial.cli.options import (
     FLAGS,
     benchmark_options,
     data_options,
     evaluate_options,
+    export_options,
     flags,
     ldm_options,
     reproduce_options,
@@ -131,6 +133,7 @@ COMMANDS = {
     ),
     "sample": (sample, sample_options, None, "draw images from a model"),
     "evaluate": (evaluate, evaluate_options, None, "judge reconstructions and samples"),
+    "export": (export, export_options, None, "hand a model on to other programs"),
     "benchmark": (
         benchmark,
         benchmark_options,

@@ -6,6 +6,7 @@ from typing import Any
 from jsonargparse import ArgumentParser, Namespace
 
 from ldm_tutorial import evaluation
+from ldm_tutorial.cli.handing_on import FORMATS
 from ldm_tutorial.cost.peers import PEERS
 from ldm_tutorial.cost.spaces import SPACES
 from ldm_tutorial.samplers import SAMPLERS
@@ -133,6 +134,24 @@ def data_options(parser: ArgumentParser) -> None:
     )
     parser.add_argument("--out", type=Path, help="write a grid of images here")
     parser.add_argument("--json", action="store_true", help="print JSON")
+
+
+def export_options(parser: ArgumentParser) -> None:
+    parser.add_argument(
+        "--model",
+        default="ldm-f8",
+        help="folder of a diffusion model or of an autoencoder, or a shipped name",
+    )
+    parser.add_argument(
+        "--format",
+        choices=list(FORMATS),
+        default="onnx",
+        help="onnx: for ONNX Runtime, in a browser or without PyTorch",
+    )
+    parser.add_argument("--out", type=Path, required=True, help="folder to write to")
+    parser.add_argument(
+        "--fp16", action="store_true", help="save the weights as float16: half the size"
+    )
 
 
 def benchmark_options(parser: ArgumentParser) -> None:

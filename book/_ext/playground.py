@@ -1,0 +1,116 @@
+"""The playground: the shipped model, packed so that a page can run it.
+
+A page that holds <div class="playground"> gets a small script, `load.js`, and a style
+sheet. Everything else is loaded after a click, and every page shares it. It is packed
+here, into _static/playground: the modules and `model.json` as texts, the runtime, the
+graphs and the weights as gzip in base64. That form works from a disk, where a page may
+load scripts but may neither fetch files nor import modules.
+"""
+
+import base64
+import gzip
+import json
+import re
+import tempfile
+from pathlib import Path
+
+BOOK = Path(__file__).resolve().parent.parent
+MODULES = BOOK / "_assets" / "playground"
+GRAPHS = BOOK / "_playground"
+RUNTIME = GRAPHS / "runtime"
+MODEL = "ldm-f8"
+PART = 768 * 1024  # bytes in a script; a multiple of 3, so that base64 can be cut
+PLACE = re.compile(r'<div[^>]*\bclass="playground"')
+
+
+def packed_files():
+    """What a click loads as bytes, by the name that the modules know."""
+    names = ("ort-wasm-simd-threaded.mjs", "ort-wasm-simd-threaded.wasm")
+    paths = [*(RUNTIME / name for name in names), *sorted(GRAPHS.glob("*.onnx"))]
+    files = {path.name: path.read_bytes() for path in paths}
+    return files | {"model.safetensors": weights()}
+
+
+def weights():
+    """The shipped model's weights, laid out as `ldm-tutorial export --fp16` does: that
+    is where the graphs look for them."""
+    import torch
+
+    from ldm_tutorial import LatentDiffusion
+
+    with tempfile.TemporaryDirectory() as folder:
+        LatentDiffusion.load(MODEL).save(folder, torch.float16)
+        return (Path(folder) / "model.safetensors").read_bytes()
+
+
+def modules():
+    """The modules' texts, each after those that it imports."""
+    texts = {path.name: path.read_text("utf8") for path in MODULES.glob("*.mjs")}
+    ordered = {}
+
+    def add(name):
+        for other in re.findall(r'from "\./([\w.]+)"', texts[name]):
+            if other not in ordered:
+                add(other)
+        ordered[name] = texts[name]
+
+    for name in sorted(texts):
+        add(name)
+    return ordered
+
+
+def known():
+    """What model.json says, less the schedule's values, which the page works out."""
+    text = (GRAPHS / "model.json").read_text("utf8")
+    return {k: v for k, v in json.loads(text).items() if k != "alpha_bar"}
+
+
+def call(name, value):
+    """A script that hands a value to `load.js`."""
+    return f"ldmPlayground({json.dumps(name)}, {json.dumps(value)});\n"
+
+
+def scripts():
+    """Name -> text of every script that is made here."""
+    made, counts = {}, {}
+    for name, content in packed_files().items():
+        zipped = gzip.compress(content, 9, mtime=0)
+        parts = [zipped[i : i + PART] for i in range(0, len(zipped), PART)]
+        counts[name] = len(parts)
+        for i, part in enumerate(parts):
+            text = base64.b64encode(part).decode()
+            made[f"{name}-{i:02}.js"] = call(f"{name}-{i:02}", text)
+    listed = {"modules": modules(), "packed": counts, "known": known()}
+    runtime = (RUNTIME / "ort.wasm.min.js").read_text("utf8")
+    runtime = runtime.partition("//# sourceMappingURL")[0]  # a file that is not here
+    return made | {"files.js": call("files", listed), "ort.wasm.min.js": runtime}
+
+
+def write(app):
+    """Write the scripts where Sphinx will not look; they change with what they hold."""
+    folder = Path(app.outdir) / "_static" / "playground"
+    folder.mkdir(parents=True, exist_ok=True)
+    made = scripts()
+    for path in folder.glob("*-[0-9][0-9].js"):
+        if path.name not in made:
+            path.unlink()
+    for name, text in made.items():
+        (folder / name).write_text(text, encoding="utf8")
+    app.config.playground_megabytes = round(sum(map(len, made.values())) / 1e6)
+
+
+def attach(app, pagename, templatename, context, doctree):
+    """Give a page that has a place for it the script that opens the playground."""
+    if PLACE.search(context.get("body", "")):
+        megabytes = str(app.config.playground_megabytes)
+        app.add_css_file("playground/playground.css")
+        app.add_js_file(
+            "playground/load.js", defer="defer", **{"data-megabytes": megabytes}
+        )
+
+
+def setup(app):
+    app.add_config_value("playground_megabytes", 0, "")
+    app.connect("builder-inited", write)
+    app.connect("html-page-context", attach)
+    return {"parallel_read_safe": True, "parallel_write_safe": True}
