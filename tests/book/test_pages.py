@@ -9,30 +9,12 @@ import json
 import os
 import shutil
 import subprocess
-from pathlib import Path
 
 import pytest
+from browser import BOOK, MODULES, PICTURES, ROOT, missing
 
-ROOT = Path(__file__).resolve().parents[2]
-BOOK = ROOT / "_build" / "html"
-MODULES = Path(
-    os.environ.get("NODE_PATH", ROOT / "_build" / "browser" / "node_modules")
-)
-PICTURES = ROOT / "_build" / "pages"  # what the browser has shown
 MAX_BYTES = 2_000_000  # of a page with its pictures
 MAX_IMAGE = 150_000
-
-
-def missing():
-    """Why the pages cannot be looked at; empty if they can."""
-    for program in ("node", "chromium"):
-        if not shutil.which(program) and not os.environ.get(program.upper()):
-            return f"{program} is not installed"
-    for module in ("playwright-core", "axe-core"):
-        if not (MODULES / module).is_dir():
-            return f"the node module {module} is not installed; run: make pages"
-    return "" if (BOOK / "index.html").exists() else "no book is built; run: make book"
-
 
 pytestmark = [
     pytest.mark.slow,

@@ -1,0 +1,32 @@
+// What every panel asks of the model: the latent of a class and a seed.
+
+import { dice } from "./dice.mjs";
+import { guided, sample } from "./diffusion.mjs";
+
+export const USUAL = { steps: 20, guidance: 2 };
+
+/** The sampler of a panel: yields { t, z, z0 } as `sample` does. */
+export function path(model, { y, guidance, normal, z, ...options }) {
+  const denoise = guided(model.predict, y, model.noClass, guidance);
+  return sample(denoise, model, z, { normal, ...options });
+}
+
+const known = new WeakMap(); // model -> latents by class and seed
+
+/** z_0 of a class and a seed, with the usual settings; drawn once. */
+export function latentOf(model, y, seed) {
+  if (!known.has(model)) known.set(model, new Map());
+  const drawn = known.get(model);
+  const key = `${y} ${seed}`;
+  if (!drawn.has(key)) drawn.set(key, run(model, y, seed));
+  return drawn.get(key);
+}
+
+async function run(model, y, seed) {
+  const normal = dice(seed);
+  let end;
+  const start = { y, normal, z: normal(model.inside), sampler: "dpm-solver++" };
+  const guidance = model.classes.length ? USUAL.guidance : 1;
+  for await (const step of path(model, { ...start, steps: USUAL.steps, guidance })) end = step;
+  return end.z;
+}

@@ -1,0 +1,105 @@
+// Opens the playground when it is asked for, and not before.
+//
+// A page says <div class="playground" data-panel="sample" data-settings="seed=3">, with
+// a picture inside for readers without JavaScript. This script puts a button below it.
+// A click loads the files that the build has packed (book/_ext/playground.py). Pages
+// opened from a disk may neither fetch files nor import modules, but they may load
+// scripts; so everything comes as a script, here and over http alike:
+//
+//     files.js          the texts of the modules (*.mjs) and of model.json, and the list
+//     NAME-00.js ...    bytes: gzip in base64, a megabyte each
+
+(() => {
+  const here = document.currentScript;
+  const base = here.src.replace(/[^/]*$/, "");
+  const megabytes = here.dataset.megabytes;
+  const received = {};
+  window.ldmPlayground = (name, value) => (received[name] = value);
+
+  const script = (name) =>
+    new Promise((resolve, reject) => {
+      const one = document.createElement("script");
+      one.src = base + name;
+      one.onload = resolve;
+      one.onerror = () => reject(new Error(`${name} could not be loaded`));
+      document.head.append(one);
+    });
+
+  const bytesOf = (base64) =>
+    Uint8Array.from(atob(base64), (letter) => letter.charCodeAt(0));
+
+  async function unpack(parts) {
+    const packed = new Blob(parts.map(bytesOf));
+    const stream = packed.stream().pipeThrough(new DecompressionStream("gzip"));
+    return new Uint8Array(await new Response(stream).arrayBuffer());
+  }
+
+  // Modules that import each other, from texts: each address stands in for a name.
+  function addresses(modules) {
+    const made = {};
+    for (const [name, text] of Object.entries(modules)) {
+      // a module comes after those it imports
+      const linked = text.replace(/from "\.\/([\w.]+)"/g, (_, other) => `from "${made[other]}"`);
+      made[name] = URL.createObjectURL(new Blob([linked], { type: "text/javascript" }));
+    }
+    return made;
+  }
+
+  async function load(onProgress) {
+    if (!window.DecompressionStream || !window.WebAssembly)
+      throw new Error("this browser is too old for it: it lacks DecompressionStream");
+    await script("files.js");
+    const { modules, packed, known } = received.files;
+    let [done, all] = [0, Object.values(packed).reduce((sum, n) => sum + n, 2)];
+    const step = () => onProgress(++done / all);
+    const unpacked = {};
+    await Promise.all([
+      script("ort.wasm.min.js").then(step),
+      ...Object.entries(packed).map(async ([name, count]) => {
+        const parts = Array.from({ length: count }, (_, i) => `${name}-${`0${i}`.slice(-2)}`);
+        await Promise.all(parts.map((part) => script(`${part}.js`).then(step)));
+        unpacked[name] = await unpack(parts.map((part) => received[part]));
+        for (const part of parts) delete received[part];
+      }),
+    ]);
+    const { start } = await import(addresses(modules)["start.mjs"]);
+    const opened = await start(window.ort, known, unpacked);
+    step();
+    return opened;
+  }
+
+  let loading = null; // one model for all panels of a page
+
+  function prepare(box) {
+    const bar = document.createElement("div");
+    bar.className = "playground-bar";
+    const button = document.createElement("button");
+    button.type = "button";
+    button.textContent = `${box.dataset.button || "Run the model here"} (loads ${megabytes} MB)`;
+    const status = document.createElement("p");
+    status.setAttribute("role", "status");
+    bar.append(button, status);
+    box.append(bar);
+    button.addEventListener("click", async () => {
+      button.disabled = true;
+      const progress = document.createElement("progress");
+      progress.setAttribute("aria-label", "Loading the model");
+      bar.append(progress);
+      status.textContent = "Loading …";
+      const show = (share) => (progress.value = share);
+      try {
+        loading ||= load(show);
+        const { open } = await loading;
+        box.replaceChildren();
+        await open(box, box.dataset.panel, box.dataset.settings || "");
+      } catch (error) {
+        loading = null;
+        button.disabled = false;
+        progress.remove();
+        status.textContent = `The model cannot run here: ${error.message}`;
+      }
+    });
+  }
+
+  document.querySelectorAll(".playground").forEach(prepare);
+})();

@@ -1,0 +1,68 @@
+// The trained networks, through ONNX Runtime.
+//
+// The graphs (*.onnx) hold no weights. They point into model.safetensors, the file that
+// PyTorch reads too. In pixel space there is no encoder and no decoder.
+
+import { alphaBarOf } from "./diffusion.mjs";
+
+/** Opens a model from `known`, what model.json says, and `files`, name -> Uint8Array. */
+export async function openModel(ort, known, files) {
+  if (!known.schedule) throw new Error("this model is an autoencoder alone");
+  const weights = files["model.safetensors"];
+  const externalData = [{ path: "model.safetensors", data: weights }];
+  const sessions = {};
+  for (const name of Object.keys(known.graphs)) {
+    const graph = files[`${name}.onnx`];
+    if (!graph || !weights)
+      throw new Error(`${graph ? "model.safetensors" : `${name}.onnx`} is missing`);
+    sessions[name] = await ort.InferenceSession.create(graph, { externalData });
+  }
+  let turn = Promise.resolve(); // a session takes one call at a time
+  const run = (name, inputs) =>
+    (turn = turn.catch(() => {}).then(() => sessions[name].run(inputs)));
+  const floats = (data, shape) => new ort.Tensor("float32", data, shape);
+  const integers = (data) =>
+    new ort.Tensor("int64", BigInt64Array.from(data, BigInt), [data.length]);
+
+  const [channels, height, width] = known.latent_shape;
+  const size = known.image_size;
+  const inside = channels * height * width;
+  return {
+    channels,
+    height,
+    width,
+    size,
+    inside, // numbers in a latent
+    classes: known.classes,
+    noClass: known.classes.length,
+    alphaBar: alphaBarOf(known.schedule),
+    predictionType: known.prediction_type,
+    clip: known.clip,
+
+    /** One prediction for each of `classes`, all for the same z and t. */
+    async predict(z, t, classes) {
+      const B = classes.length;
+      const z_t = new Float32Array(B * inside);
+      for (let i = 0; i < B; i++) z_t.set(z, i * inside);
+      const inputs = { z_t: floats(z_t, [B, channels, height, width]) };
+      inputs.t = integers(Array(B).fill(t));
+      if (known.classes.length) inputs.y = integers(classes);
+      const { data } = (await run("denoiser", inputs)).prediction;
+      return classes.map((_, i) => data.slice(i * inside, (i + 1) * inside));
+    },
+
+    /** Mean and standard deviation of q(z | x) for an image (3 x size x size). */
+    async encode(x) {
+      if (!sessions.encoder) return { mean: x, std: new Float32Array(inside) };
+      const { mean, std } = await run("encoder", { x: floats(x, [1, 3, size, size]) });
+      return { mean: mean.data, std: std.data };
+    },
+
+    /** The image (3 x size x size) of a latent. */
+    async decode(z) {
+      if (!sessions.decoder) return z;
+      const given = { z: floats(z, [1, channels, height, width]) };
+      return (await run("decoder", given)).x.data;
+    },
+  };
+}

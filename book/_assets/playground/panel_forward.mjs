@@ -1,0 +1,56 @@
+// The forward process: what noise does to an image, and to its latent.
+
+import { classOf, controls, element, figure, latest, origin } from "./controls.mjs";
+import { dice } from "./dice.mjs";
+import { addNoise } from "./diffusion.mjs";
+import { latentOf } from "./draw.mjs";
+import { canvas, drawChannel, drawImage } from "./pictures.mjs";
+
+export const title = "Adding noise";
+
+export function build(root, model, given, ui) {
+  const { say, changed } = ui;
+  const T = model.alphaBar.length;
+  const fields = [
+    ...origin(model, { y: 4, seed: 1 }),
+    { name: "t", label: "Time t", kind: "range", max: T - 1, value: Math.round(0.3 * T) },
+  ];
+  const update = latest(run, ui);
+  const { values } = controls(root, fields, given, update);
+  const formula = element("p");
+  const pixels = canvas(model.size, "The noisy image");
+  const decoded = canvas(model.size, "The noisy latent, decoded");
+  const channels = Array.from({ length: model.channels }, (_, c) =>
+    canvas(model.height, `Channel ${c + 1} of the noisy latent`)
+  );
+  const row = (...children) => element("div", { className: "playground-row" }, ...children);
+  root.append(
+    formula,
+    row(
+      figure(pixels, "the image, noised", 208),
+      figure(decoded, "the latent, noised, then decoded", 208)
+    ),
+    row(...channels.map((one, c) => figure(one, `channel ${c + 1}`, 96)))
+  );
+
+  async function run(stale) {
+    changed(values);
+    const z0 = await latentOf(model, classOf(model, values.class), values.seed);
+    const x0 = await model.decode(z0);
+    if (stale()) return;
+    const left = model.alphaBar[values.t];
+    const normal = dice(values.seed);
+    const z = addNoise(z0, normal(z0.length), left);
+    drawImage(pixels, addNoise(x0, normal(x0.length), left));
+    channels.forEach((one, c) => drawChannel(one, z, c));
+    const x = await model.decode(z);
+    if (stale()) return;
+    drawImage(decoded, x);
+    const per = (value) => `${Math.round(100 * Math.sqrt(value))} %`;
+    const shares = `${per(left)} of the signal and ${per(1 - left)} of the noise`;
+    formula.textContent = `t = ${values.t}: ᾱ = ${left.toPrecision(3)}, so ${shares} are mixed.`;
+    say(formula.textContent);
+  }
+
+  return update();
+}

@@ -1,0 +1,42 @@
+// The playground's own equations, for tests/book/test_playground.py: reads a JSON list of
+// cases [name, arguments ...] and prints what each gives.
+
+import { readFileSync } from "fs";
+import * as d from "../../book/_assets/playground/diffusion.mjs";
+import { dice } from "../../book/_assets/playground/dice.mjs";
+
+const array = (list) => Float32Array.from(list);
+
+// Denoisers for which the library's test has the same formula.
+const toy = (z, t) => z.map((value, i) => 0.4 * value + t / 2000 + (i % 3) / 10);
+const toyClasses = async (z, t, classes) =>
+  classes.map((y) => toy(z, t).map((value) => value + y));
+
+const known = {
+  alphaBar: (config) => d.alphaBarOf(config),
+  timesteps: (T, steps) => d.timesteps(T, steps),
+  dice(seed, sizes) {
+    const normal = dice(seed);
+    return sizes.map((n) => [...normal(n)]);
+  },
+  addNoise: (z0, eps, a) => [...d.addNoise(array(z0), array(eps), a)],
+  async sample(config, predictionType, clip, z, seed, options) {
+    const model = { alphaBar: d.alphaBarOf(config), predictionType, clip };
+    const normal = dice(seed);
+    const steps = [];
+    for await (const step of d.sample(toy, model, array(z), { normal, ...options }))
+      steps.push([...step.z]);
+    return steps;
+  },
+  guided: async (y, noClass, scale, z, t) => [
+    ...(await d.guided(toyClasses, y, noClass, scale)(array(z), t)),
+  ],
+  slerp: (a, b, t) => [...d.slerp(array(a), array(b), t)],
+  lerp: (a, b, t) => [...d.lerp(array(a), array(b), t)],
+  startOf: (T, steps, from) => d.startOf(T, steps, from),
+};
+
+const cases = JSON.parse(readFileSync(0, "utf8"));
+const results = [];
+for (const [name, ...given] of cases) results.push(await known[name](...given));
+console.log(JSON.stringify(results));

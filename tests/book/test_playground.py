@@ -1,0 +1,223 @@
+"""The playground's equations give the library's numbers, and its files are all there.
+
+What it looks like in a browser is the matter of `test_playground_page.py`.
+"""
+
+import gzip
+import json
+import re
+import shutil
+import subprocess
+from base64 import b64decode
+from dataclasses import asdict
+from pathlib import Path
+
+import playground
+import pytest
+import torch
+
+from ldm_tutorial import LatentDiffusion, NoiseSchedule, ScheduleConfig
+from ldm_tutorial.diffusion import add_noise
+from ldm_tutorial.evaluation.latents import slerp
+from ldm_tutorial.samplers import SAMPLERS, guided
+
+needs_node = pytest.mark.skipif(not shutil.which("node"), reason="node is missing")
+NUMBERS = Path(__file__).parent / "playground_numbers.mjs"
+CLOSE = {"rtol": 2e-4, "atol": 2e-4}  # one side has float64 coefficients
+
+
+def in_page(*cases):
+    """What the page's functions give for a list of cases (name, arguments ...)."""
+    done = subprocess.run(
+        ["node", NUMBERS], input=json.dumps(cases), capture_output=True, text=True
+    )
+    assert done.returncode == 0, done.stderr
+    return json.loads(done.stdout)
+
+
+# --- equations ------------------------------------------------------------------------
+
+SCHEDULES = [
+    ScheduleConfig(),
+    ScheduleConfig("scaled_linear", 500, 0.00085, 0.012),
+    ScheduleConfig("cosine"),
+    ScheduleConfig("linear", zero_terminal_snr=True),
+]
+
+
+@needs_node
+def test_schedules_are_the_librarys():
+    found = in_page(*(["alphaBar", asdict(config)] for config in SCHEDULES))
+    for config, values in zip(SCHEDULES, found, strict=True):
+        wanted = NoiseSchedule.from_config(config).alpha_bar
+        values = torch.tensor(values)
+        torch.testing.assert_close(values, wanted, rtol=2e-4, atol=1e-7)
+
+
+@needs_node
+def test_times_are_the_librarys():
+    """Also where T steps / n ends in a half, which Python rounds to even."""
+    schedule = NoiseSchedule.linear()
+    counts = [1, 3, 7, 16, 20, 32, 50, 999, 1000]
+    found = in_page(*(["timesteps", 1000, steps] for steps in counts))
+    assert found == [schedule.timesteps(steps) for steps in counts]
+    ((*late,),) = in_page(["startOf", 1000, 20, 0.5])
+    assert late == schedule.timesteps(20)[10:]
+    assert in_page(["startOf", 1000, 20, 0.0]) == [schedule.timesteps(20)[-1:]]
+
+
+@needs_node
+@pytest.mark.parametrize("seed", [0, 7, 2**32 - 1])
+def test_seeds_give_the_noise_of_pytorch(seed):
+    """Call after call, in sizes that divide by 16 and in others."""
+    sizes = [256, 16, 20, 4096, 37]
+    (found,) = in_page(["dice", seed, sizes])
+    generator = torch.Generator().manual_seed(seed)
+    for n, values in zip(sizes, found, strict=True):
+        wanted = torch.randn(n, generator=generator)
+        torch.testing.assert_close(torch.tensor(values), wanted, rtol=1e-5, atol=1e-5)
+
+
+@needs_node
+def test_noise_is_added_as_in_the_library():
+    z_0, eps = torch.randn(2, 32, generator=torch.Generator().manual_seed(0))
+    (found,) = in_page(["addNoise", z_0.tolist(), eps.tolist(), 0.3])
+    wanted = add_noise(z_0, eps, torch.tensor(0.3))
+    torch.testing.assert_close(torch.tensor(found), wanted)
+
+
+def toy(z, t):
+    """The denoiser of playground_numbers.mjs, on arrays (1, 1, 4, 8)."""
+    pattern = (torch.arange(z[0].numel()) % 3 / 10).view(z[0].shape)
+    return 0.4 * z + t.view(-1, 1, 1, 1) / 2000 + pattern
+
+
+@needs_node
+@pytest.mark.parametrize("kind", ["eps", "v", "x0"])
+@pytest.mark.parametrize("name", SAMPLERS)
+def test_samplers_take_the_librarys_steps(name, kind):
+    ways = [({"steps": 7}, None), ({"steps": 16}, 1.0)]
+    if name == "ddim":
+        ways.append(({"steps": 7, "eta": 0.6}, None))
+    config = ScheduleConfig("cosine", 100)
+    z = torch.randn(1, 1, 4, 8, generator=torch.Generator().manual_seed(1))
+    flat = z.flatten().tolist()
+    found = in_page(
+        *(
+            [
+                "sample",
+                asdict(config),
+                kind,
+                clip,
+                flat,
+                3,
+                {"sampler": name, **options},
+            ]
+            for options, clip in ways
+        )
+    )
+    for (options, clip), steps in zip(ways, found, strict=True):
+        wanted = SAMPLERS[name](
+            toy,
+            NoiseSchedule.from_config(config),
+            z,
+            prediction_type=kind,
+            clip=clip,
+            generator=torch.Generator().manual_seed(3),
+            **options,
+        )
+        for step, one in zip(steps, wanted, strict=True):
+            torch.testing.assert_close(torch.tensor(step), one.flatten(), **CLOSE)
+
+
+@needs_node
+def test_guidance_is_the_librarys():
+    def by_class(z, t, y):
+        return toy(z, t) + y.view(-1, 1, 1, 1)
+
+    z = torch.randn(1, 1, 4, 8, generator=torch.Generator().manual_seed(1))
+    for scale in (1, 0, 3.5):
+        (found,) = in_page(["guided", 2, 5, scale, z.flatten().tolist(), 40])
+        denoiser = guided(by_class, torch.tensor([2]), scale, no_class=5)
+        wanted = denoiser(z, torch.tensor([40]))
+        torch.testing.assert_close(torch.tensor(found), wanted.flatten(), **CLOSE)
+
+
+@needs_node
+def test_walks_are_the_librarys():
+    a, b = torch.randn(2, 32, generator=torch.Generator().manual_seed(2))
+    ends = [a.tolist(), b.tolist(), 0.3]
+    round_, straight, same = in_page(
+        ["slerp", *ends], ["lerp", *ends], ["slerp", a.tolist(), a.tolist(), 0.3]
+    )
+    torch.testing.assert_close(torch.tensor(round_), slerp(a, b, 0.3))
+    torch.testing.assert_close(torch.tensor(straight), torch.lerp(a, b, 0.3))
+    torch.testing.assert_close(torch.tensor(same), a)
+
+
+# --- files ----------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def scripts():
+    return playground.scripts()
+
+
+def value_of(script):
+    """The value that a packed script hands on."""
+    return json.loads(re.fullmatch(r'ldmPlayground\("[^"]+", (.*)\);\n', script)[1])
+
+
+def test_packed_files_come_out_as_they_went_in(scripts):
+    counts = value_of(scripts["files.js"])["packed"]
+    wanted = playground.packed_files()
+    assert set(counts) == set(wanted) and "model.safetensors" in wanted
+    for name, count in counts.items():
+        parts = [value_of(scripts[f"{name}-{i:02}.js"]) for i in range(count)]
+        assert gzip.decompress(b"".join(map(b64decode, parts))) == wanted[name]
+    assert len(scripts) == sum(counts.values()) + 2
+
+
+def test_modules_come_after_those_that_they_import(scripts):
+    modules = value_of(scripts["files.js"])["modules"]
+    seen = set()
+    for name, text in modules.items():
+        imported = set(re.findall(r'from "\./([\w.]+)"', text))
+        assert imported <= seen, name
+        assert text.count("import ") == len(re.findall(r"^import ", text, flags=re.M))
+        seen.add(name)
+    assert list(modules)[-1] == "start.mjs"
+
+
+def test_the_page_stays_light_before_and_after_the_click(scripts):
+    """What a page with a playground loads by itself, and what the book takes."""
+    before = [playground.MODULES / name for name in ("load.js", "playground.css")]
+    assert sum(path.stat().st_size for path in before) < 20_000
+    assert sum(map(len, scripts.values())) < 25e6
+    for path in playground.MODULES.iterdir():
+        assert len(path.read_text("utf8").splitlines()) <= 300, path.name
+
+
+def test_the_playground_knows_the_shipped_model(scripts):
+    known = value_of(scripts["files.js"])["known"]
+    model = LatentDiffusion.load("ldm-f8")
+    assert known["classes"] == list(model.classes)
+    assert known["schedule"] == asdict(model.objective.schedule)
+    assert known["latent_shape"] == list(model.codec.latent_shape(model.image_size))
+    assert known["prediction_type"] == model.objective.prediction_type
+
+
+def test_only_pages_with_a_place_for_it_load_the_script():
+    assert playground.PLACE.search(
+        '<p></p><div class="playground" data-panel="x"></div>'
+    )
+    assert playground.PLACE.search('<div data-panel="x" class="playground">')
+    assert not playground.PLACE.search("<p>The playground is a page.</p>")
+
+
+def test_the_runtime_ships_with_its_licence():
+    notice = (playground.RUNTIME / "LICENSE").read_text("utf8")
+    assert notice.startswith("MIT License") and "Microsoft" in notice
+    script = (playground.RUNTIME / "ort.wasm.min.js").read_text("utf8")
+    assert "ONNX Runtime Web v" in script and "MIT License" in script
+    assert (playground.RUNTIME / "ThirdPartyNotices.txt").stat().st_size > 10_000
