@@ -10,6 +10,7 @@ from typing import Any, NoReturn
 from ldm_tutorial import machine
 from ldm_tutorial.data.card import printable
 from ldm_tutorial.storage import find_model
+from ldm_tutorial.training import unfinished
 
 PICTURES = (".png", ".jpg", ".jpeg", ".webp")
 
@@ -66,7 +67,14 @@ def read_model(cls: type, name: str) -> Any:
         ValueError: if its files do not fit each other.
     """
     try:
-        return cls.load(name).to(machine.best_device())
+        model = unfinished.load(cls, name)
+        if unfinished.is_unfinished(name):
+            step = unfinished.unfinished_step(name)
+            print(
+                f"{name} is not finished: its averaged weights after {step} steps",
+                file=sys.stderr,
+            )
+        return model.to(machine.best_device())
     except (KeyError, TypeError, AttributeError, RuntimeError):
         raise ValueError(
             f"the model in {find_model(name)} is damaged: its config.json and "
@@ -76,6 +84,8 @@ def read_model(cls: type, name: str) -> Any:
 
 def kind_of(name: str) -> str | None:
     """What ``config.json`` says that a folder holds."""
+    if unfinished.is_unfinished(name):
+        return unfinished.recipe_of(name)["model"]["kind"]
     path = find_model(name) / "config.json"
     try:
         return json.loads(path.read_text())["kind"]

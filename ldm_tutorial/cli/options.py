@@ -45,6 +45,12 @@ def train_options(
         help="write the log for TensorBoard as well, to OUT/tensorboard",
     )
     parser.add_argument(
+        "--samples_every",
+        type=int,
+        default=0,
+        help="write a picture to OUT/samples every so many steps; 0 for none",
+    )
+    parser.add_argument(
         "--preset",
         choices=list(presets),
         default="cpu",
@@ -206,4 +212,6 @@ def without(options: Namespace, *names: str) -> dict[str, Any]:
 
 def recipe_options(options: Namespace, *names: str) -> dict[str, Any]:
     """The options of a training that are fields of its recipe."""
-    return without(options, "preset", "out", "fp16", "tensorboard", *names)
+    return without(
+        options, "preset", "out", "fp16", "tensorboard", "samples_every", *names
+    )

@@ -19,19 +19,21 @@ def sample(options: Namespace) -> None:
     label = options.label
     if label is not None and label not in model.classes and is_integer(label):
         label = int(label)
-    y = model._classes_for(options.n, label)
     n, images = options.n, []
+    each = torch.arange(n) % max(1, len(model.classes))
     sources = generators(options.seed, n)
     for rows in torch.arange(n).split(batch_of(model.image_size)):
         part = model.sample(
             len(rows),
-            y=None if y is None else y[rows],
+            y=each[rows] if model.classes and label is None else label,
             generator=sources[rows[0] : rows[-1] + 1],
             **sampling(options),
         )
         images.append(part.cpu())
-    several = y is not None and len(model.classes) > 1
-    names = [model.classes[i] for i in y] if several else None
+    names = None
+    if len(model.classes) > 1:
+        chosen = each if label is None else [label] * n
+        names = [c if isinstance(c, str) else model.classes[c] for c in chosen]
     write_grid(torch.cat(images), options.out, names)
     print(f"wrote {options.out}: {n} images")
 

@@ -2,31 +2,40 @@
 
 import json
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict
+from pathlib import Path
 from typing import Any
 
 import torch
 from jsonargparse import Namespace
 from torch import nn
+from torch.utils.data import Dataset
 
 from ldm_tutorial import evaluation
 from ldm_tutorial.cli.checks import check_writable, read_model
 from ldm_tutorial.cli.judging import show
 from ldm_tutorial.cli.options import recipe_options
+from ldm_tutorial.cli.pictures import write_grid
 from ldm_tutorial.cli.progress import counting, judging_bar
 from ldm_tutorial.codec import LatentCodec
 from ldm_tutorial.cost.efficiency import count_parameters
-from ldm_tutorial.data.card import card, is_folder
+from ldm_tutorial.data import whole
+from ldm_tutorial.data.card import card, is_folder, printable
+from ldm_tutorial.evaluation.batched import draw, each_class
 from ldm_tutorial.landscapes.scenenet import SceneNet, accuracy
 from ldm_tutorial.machine import environment
+from ldm_tutorial.noise import generators
 from ldm_tutorial.pipeline import LatentDiffusion
 from ldm_tutorial.records import write_record
 from ldm_tutorial.training import fit, folder, recipes
 from ldm_tutorial.training.config import Log
 from ldm_tutorial.training.loop import is_main_process, tensorboard
 from ldm_tutorial.training.recipes import LDMRecipe, SceneRecipe, VAERecipe
+from ldm_tutorial.vae import AutoencoderKL
+
+VALIDATED = 256  # held-out images that the validation loss is a mean over
 
 
 @contextmanager
@@ -62,9 +71,10 @@ def train_vae(options: Namespace) -> None:
     check_writable(options.out)
     if finished(options, folder.settings(recipe)):
         return
-    introduce(recipe)
+    introduce(recipe, options.out)
+    shown = watching(options, recipe, reconstructions)
     with training_bar(options, recipe.train.steps) as callbacks:
-        codec, log = fit.train_vae(recipe, options.out, **callbacks)
+        codec, log = fit.train_vae(recipe, options.out, **callbacks, **shown)
     if is_main_process():
         report = record(recipe, codec.vae, log)
         n = 1000 if recipe.train.steps > 100 else 64
@@ -93,14 +103,15 @@ def train_scenenet(options: Namespace) -> None:
 def train_ldm(options: Namespace) -> None:
     recipe = recipes.LDMRecipe(**recipe_options(options, "vae"))
     check_writable(options.out)
-    codec: fit.Codec = fit.PixelCodec()
+    codec: fit.Codec = fit.PixelCodec(recipe.channels)
     if options.vae != "none":
         codec = read_model(LatentCodec, options.vae)
     if finished(options, folder.settings(recipe, codec)):
         return
-    introduce(recipe)
+    introduce(recipe, options.out)
+    shown = watching(options, recipe, samples)
     with training_bar(options, recipe.train.steps) as callbacks:
-        model, log = fit.train_ldm(recipe, codec, options.out, **callbacks)
+        model, log = fit.train_ldm(recipe, codec, options.out, **callbacks, **shown)
     if is_main_process():
         report = record(recipe, model.unet, log)
         if recipe.train.steps > 100:
@@ -113,22 +124,63 @@ def train_ldm(options: Namespace) -> None:
         finish(options, model, report)
 
 
-def introduce(recipe: VAERecipe | LDMRecipe) -> None:
-    """Look at the images, and say what was found; complain now about what would be
-    missed at the end."""
+def introduce(recipe: VAERecipe | LDMRecipe, out: Path) -> None:
+    """Look at the images, and say what was found, and what has changed since the run
+    was begun; complain now about what would be missed at the end."""
     recipe.load("test")
-    n = len(recipe.load("train", recipe.length))
-    if n < recipe.train.batch_size and is_main_process():
-        print(
-            f"batch_size={recipe.train.batch_size} is more than the {n} images to "
-            "train: every batch repeats them",
-            file=sys.stderr,
-        )
-    if is_folder(recipe) and is_main_process():
+    n = len(recipe.load("train", recipe.length)) * (1 + recipe.flip)
+    if not is_main_process():
+        return
+    if is_folder(recipe):
         with counting("looking at images") as progress:
             found = card(recipe, progress)
-        if not found.bad:  # else the training names them
-            print(found.line(), file=sys.stderr)
+        if found.bad:  # the training names them
+            return
+        print(found.line(), file=sys.stderr)
+        for change in folder.what_changed(out, folder.settings(recipe), n):
+            print(f"since this run was begun: {printable(change)}", file=sys.stderr)
+    if n < recipe.train.batch_size:
+        print(
+            f"batch_size={recipe.train.batch_size} is more than the {n} images to "
+            "train on: every batch repeats them",
+            file=sys.stderr,
+        )
+
+
+def watching(
+    options: Namespace, recipe: VAERecipe | LDMRecipe, pictures: Callable[..., None]
+) -> dict[str, Any]:
+    """What a training is watched by: a validation loss, where images are held out that
+    are no endless landscapes, and pictures, where they are asked for."""
+    if options.samples_every < 0:
+        raise ValueError(f"--samples_every {options.samples_every}: give 0 or more")
+    watched: dict[str, Any] = {}
+    held_out = recipe.load("validation", VALIDATED)
+    if recipe.data != "landscapes" and getattr(held_out, "held_out", True):
+        watched["validate"] = held_out
+    if options.samples_every:
+
+        def show(model: Any, step: int) -> None:
+            pictures(model, held_out, options.out / "samples" / f"step-{step:06}.png")
+
+        watched |= {"show": show, "show_every": options.samples_every}
+    return watched
+
+
+def reconstructions(vae: AutoencoderKL, held_out: Dataset, out: Path) -> None:
+    """Eight held-out images above what the autoencoder makes of them."""
+    x = whole(held_out, 8)[0]
+    device = next(vae.parameters()).device
+    rows = [vae.decode(vae.encode(part.to(device)).mu).cpu() for part in x.split(2)]
+    write_grid(torch.cat([x, *rows]).clamp(-1, 1), out, columns=len(x))
+
+
+def samples(model: LatentDiffusion, _: Dataset, out: Path) -> None:
+    """Sixteen samples, always from the same noise, with the names of their classes."""
+    y = each_class(model, 16)
+    x = draw(model, y, 20, 1.0, generators(0, 16))
+    several = len(model.classes) > 1
+    write_grid(x, out, [model.classes[i] for i in y] if several else None)
 
 
 def finished(options: Namespace, described: dict[str, Any]) -> bool:

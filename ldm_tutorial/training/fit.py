@@ -11,11 +11,12 @@ from torch import Tensor, nn
 from torch.utils.data import DataLoader, Dataset, TensorDataset
 
 from ldm_tutorial.codec import Codec, LatentCodec, PixelCodec
-from ldm_tutorial.data import DataConfig, batch_of, stream
+from ldm_tutorial.data import NAMES, DataConfig, batch_of, stream
 from ldm_tutorial.landscapes.scenenet import SceneNet, Scenes, SceneTraining
 from ldm_tutorial.machine import best_device
 from ldm_tutorial.pipeline import LatentDiffusion
 from ldm_tutorial.storage import find_model, write_json
+from ldm_tutorial.training import unfinished
 from ldm_tutorial.training.config import Log
 from ldm_tutorial.training.folder import check_folder, settings
 from ldm_tutorial.training.items import Labelled
@@ -46,6 +47,8 @@ def train_vae(
     *,
     dataset: Dataset | None = None,
     validate: Dataset | None = None,
+    show: Callable[[AutoencoderKL, int], Any] | None = None,
+    show_every: int = 500,
 ) -> tuple[LatentCodec, list[Log]]:
     """Train an autoencoder, measure its latents, and save both to ``out``. With a
     frozen encoder the measures are those of ``recipe.init``. The autoencoder is frozen
@@ -55,6 +58,8 @@ def train_vae(
         dataset: one's own, in place of the recipe's: images (3, H, W) in [-1, 1], or
             tuples (image, label).
         validate: a data set like it that is not trained on.
+        show: called every ``show_every`` steps, and at the end, with the autoencoder,
+            which then has its averaged weights, and the number of steps done.
 
     Other arguments as in ``training.train``.
     """
@@ -65,7 +70,9 @@ def train_vae(
     module = VAETraining(vae.to(best_device()), recipe.loss, recipe.download)
     module.check(torch.empty(1, recipe.vae.in_channels, recipe.size, recipe.size))
     described = settings(recipe, start, dataset)
-    run = Run(recipe, described, out, on_log, on_start)
+    described |= unfinished.model_of(LatentCodec(vae))
+    shown = Shown(vae, show, show_every)
+    run = Run(recipe, described, out, on_log, on_start, shown)
     log = run.train(module, data, held_out)
     if start and recipe.freeze_encoder:
         codec = LatentCodec(vae, start.mean, start.std).to(best_device())
@@ -97,7 +104,7 @@ def start_from(recipe: VAERecipe, vae: AutoencoderKL) -> LatentCodec | None:
             )
         return None
     try:
-        codec = LatentCodec.load(recipe.init)
+        codec = unfinished.load(LatentCodec, recipe.init)
     except (KeyError, TypeError, AttributeError, RuntimeError):
         raise ValueError(
             f"the model in {find_model(recipe.init)} is damaged: its config.json and "
@@ -134,6 +141,8 @@ def train_ldm(
     dataset: Dataset | None = None,
     validate: Dataset | None = None,
     denoiser: nn.Module | None = None,
+    show: Callable[[LatentDiffusion, int], Any] | None = None,
+    show_every: int = 500,
 ) -> tuple[LatentDiffusion, list[Log]]:
     """Train a diffusion model; without a codec it works on pixels. The codec itself is
     left as it is: the model gets a copy.
@@ -145,6 +154,8 @@ def train_ldm(
             tuples (image, label), whose classes the model then learns.
         validate: a data set like it that is not trained on.
         denoiser: a network of one's own, in place of the recipe's UNet.
+        show: called every ``show_every`` steps, and at the end, with the model, which
+            then has its averaged weights, and the number of steps done.
 
     Other arguments as in ``training.train``.
 
@@ -182,7 +193,10 @@ def train_ldm(
         if on_log:
             on_log(line)
 
-    run = Run(recipe, described, out, logged, on_start)
+    described |= unfinished.model_of(model)
+    if dataset is None and recipe.data not in NAMES:
+        described["classes"] = list(classes)
+    run = Run(recipe, described, out, logged, on_start, Shown(model, show, show_every))
     log = run.train(module, data, held_out)
     model.eval()
     if not frozen:
@@ -199,10 +213,11 @@ def chosen(
 ) -> tuple[Any, Dataset | None]:
     """The data to train on, and those to validate with: the caller's, if there are any,
     else the recipe's."""
-    held_out = None if validate is None else Labelled(validate, recipe.size)
     if dataset is None:
-        return recipe.training_set(), held_out
-    return Labelled(dataset, recipe.size), held_out
+        data: Any = recipe.training_set()
+    else:
+        data = Labelled(dataset, recipe.size)
+    return data, None if validate is None else Labelled(validate, recipe.size)
 
 
 def copied(codec: Codec) -> Any:
@@ -221,7 +236,7 @@ def start_unet(recipe: LDMRecipe, model: LatentDiffusion) -> None:
         ValueError: if that model is of another shape, or its UNet has learned to answer
             another question.
     """
-    start = LatentDiffusion.load(recipe.init)
+    start = unfinished.load(LatentDiffusion, recipe.init)
     for name, old, new in (
         ("schedule", start.objective.schedule, model.objective.schedule),
         ("prediction_type", start.prediction_type, model.prediction_type),
@@ -244,7 +259,7 @@ def other_decoder(name: str, codec: Codec) -> LatentCodec:
     Raises:
         ValueError: if its encoder is another one.
     """
-    found = LatentCodec.load(name)
+    found = unfinished.load(LatentCodec, name)
     encoders = [c.vae.encoder.state_dict() for c in (found, codec) if hasattr(c, "vae")]
     same = len(encoders) == 2 and encoders[0].keys() == encoders[1].keys()
     if not same or any(  # weights on disk may be rounded
@@ -296,6 +311,18 @@ def train_scenenet(
 
 
 @dataclass(frozen=True)
+class Shown:
+    """A model that is shown to a function while it is trained."""
+
+    model: Any
+    function: Callable[[Any, int], Any] | None
+    every: int
+
+    def __call__(self, step: int) -> None:
+        self.function(self.model, step)
+
+
+@dataclass(frozen=True)
 class Run:
     """One training of a recipe, in its folder if there is one; ``recipe.json`` says
     from the start what the folder holds."""
@@ -305,6 +332,7 @@ class Run:
     out: str | Path | None
     on_log: OnLog | None
     on_start: OnStart | None
+    shown: "Shown | None" = None
 
     def train(
         self, module: nn.Module, dataset: Dataset, validate: Dataset | None = None
@@ -313,8 +341,17 @@ class Run:
         config, out = self.recipe.train, self.out
         if out:
             check_folder(Path(out), self.described)
+        shown = self.shown
         return train(
-            module, dataset, config, out, self.on_log, self._start, validate=validate
+            module,
+            dataset,
+            config,
+            out,
+            self.on_log,
+            self._start,
+            validate=validate,
+            show=shown if shown and shown.function else None,
+            show_every=shown.every if shown else 1,
         )
 
     def _start(self, step: int) -> None:

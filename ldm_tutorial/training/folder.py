@@ -7,23 +7,27 @@ that holds something else is refused before anything in it is touched.
 import hashlib
 import json
 import os
+import re
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import nn
 
-from ldm_tutorial.data import DataConfig
+from ldm_tutorial.data import NAMES, DataConfig
 from ldm_tutorial.storage import config_to_dict, find_model, write_json
 from ldm_tutorial.training.config import Log
 
-# Settings that cannot change what a training ends with: a run may go on with others.
+# Settings that a run may go on with others of: those that cannot change what a training
+# ends with; and how many images a folder holds, which may gain and lose some.
 HARMLESS = {
     "log_every",
     "checkpoint_every",
     "validate_every",
     "num_workers",
     "download",
+    "skip_bad",
+    "images",
 }
 
 
@@ -187,13 +191,42 @@ def check_folder(out: Path, described: dict[str, Any]) -> None:
             raise ValueError(
                 f"{path} is damaged; put a copy in its place, or choose another folder"
             ) from None
+        if same_kind_of_data(saved, described):
+            saved = {k: v for k, v in saved.items() if k != "data"}
         refuse_other(out, saved, described)
+
+
+def same_kind_of_data(saved: Any, asked: dict[str, Any]) -> bool:
+    """Whether both runs are about a folder of images: it may have moved."""
+    old, new = (d.get("data") if isinstance(d, dict) else None for d in (saved, asked))
+    if not isinstance(old, str) or not isinstance(new, str):
+        return False
+    own = any(re.fullmatch(r"\w+ of \d+", name) for name in (old, new))
+    return not own and old not in NAMES and new not in NAMES
+
+
+def what_changed(out: Path, described: dict[str, Any], images: int) -> list[str]:
+    """What is different since a run was begun, though it goes on: in words."""
+    try:
+        saved = json.loads((out / "recipe.json").read_text())
+        before = json.loads((out / "train_config.json").read_text())["images"]
+    except (OSError, ValueError, KeyError, TypeError):
+        return []  # no run, or none that was begun with images
+    changes = []
+    if isinstance(saved, dict) and saved.get("data") != described.get("data"):
+        changes.append(f"the images were in {saved.get('data')}")
+    if before != images:
+        changes.append(f"there were {before} images to train on, and now {images}")
+    return changes
 
 
 def trained_on(folder: str | Path) -> dict[str, Any]:
     """The ``recipe.json`` beside a model, or {} if there is none, as with the shipped
     ones (which were trained on landscapes of 64 x 64 pixels)."""
-    path = find_model(folder) / "recipe.json"
+    place = Path(folder)
+    if not (place / "checkpoint.pt").exists():
+        place = find_model(folder)
+    path = place / "recipe.json"
     try:
         found = json.loads(path.read_text()) if path.exists() else {}
     except ValueError:

@@ -43,6 +43,8 @@ def train(
     on_start: Callable[[int], Any] | None = None,
     *,
     validate: Dataset | None = None,
+    show: Callable[[int], Any] | None = None,
+    show_every: int = 500,
 ) -> list[Log]:
     """Train ``module`` in place; at the end it holds the averaged (EMA) weights.
 
@@ -59,6 +61,9 @@ def train(
             ``validate_every`` steps, and at the end, the log has a
             ``validation_loss``: that of the averaged weights in evaluation mode, with
             the same noise each time.
+        show: called every ``show_every`` steps, and at the end, with the number of
+            steps done, while the module has its averaged weights and is in evaluation
+            mode. What it draws at random changes nothing in the training.
 
     Returns:
         The log: dictionaries with step, loss, what the module reports (each the mean
@@ -66,9 +71,8 @@ def train(
 
     Raises:
         ValueError: if ``out`` holds a checkpoint of another config or model, or a
-            damaged one; if the batch is larger than the data set; if nothing in the
-            module can be trained; if the device does not know the precision; or if
-            loss or weights stop being finite.
+            damaged one; if nothing in the module can be trained; if the device does
+            not know the precision; or if loss or weights stop being finite.
     """
     parameters = trainable(module)
     device = parameters[0].device
@@ -132,12 +136,24 @@ def train(
                 run.log(line)
                 if on_log and processes.is_main:
                     on_log(line)
+            if show and processes.is_main and (last or done % show_every == 0):
+                with forked_random_state(device), ema.in_place():
+                    show_in_evaluation(module, show, done)
             if last or done % config.checkpoint_every == 0:
                 check_finite(done, means(logged)["loss"], *parameters)
                 run.checkpoint(done, time.perf_counter() - start)
     ema.copy_to_module()
     module.eval()
     return run.lines
+
+
+def show_in_evaluation(
+    module: nn.Module, show: Callable[[int], Any], done: int
+) -> None:
+    module.eval()
+    with torch.no_grad():
+        show(done)
+    module.train()
 
 
 def trainable(module: nn.Module) -> list[nn.Parameter]:
