@@ -1,6 +1,7 @@
 """Building blocks shared by the VAE and the UNet. All tensors are NCHW."""
 
 import math
+from typing import cast
 
 import torch
 import torch.nn.functional as F
@@ -59,6 +60,7 @@ class ResBlock(nn.Module):
     def forward(self, x: Tensor, emb: Tensor | None = None) -> Tensor:
         h = self.norm2(self.conv1(F.silu(self.norm1(x))))
         if self.emb is not None:
+            assert emb is not None, "a block built with emb_dim wants an embedding"
             scale, shift = self.emb(F.silu(emb))[:, :, None, None].chunk(2, dim=1)
             h = h * (1 + scale) + shift
         return self.skip(x) + self.conv2(self.dropout(F.silu(h)))
@@ -148,4 +150,5 @@ class TimeEmbedding(nn.Module):
         # In float32 whatever the network's dtype: bfloat16 knows no 999.
         angle = t[:, None].float() * torch.exp(-math.log(self.max_period) * steps)
         waves = torch.cat([angle.cos(), angle.sin()], dim=1)
-        return self.mlp(waves.to(self.mlp[0].weight.dtype))
+        first = cast(nn.Linear, self.mlp[0])
+        return self.mlp(waves.to(first.weight.dtype))

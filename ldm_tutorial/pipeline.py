@@ -308,7 +308,7 @@ class LatentDiffusion(nn.Module):
 def check_fit(denoiser: Any, channels: int, classes: int) -> None:
     """Raise a ValueError if a denoiser says of itself that it takes arrays of other
     channels than ``channels``, or knows another number of classes."""
-    config = getattr(denoiser, "config", None)
+    config: Any = getattr(denoiser, "config", None)
     if getattr(config, "in_channels", channels) != channels:
         raise ValueError(
             f"the codec gives {channels} channels and the denoiser takes "

@@ -72,7 +72,9 @@ class UNet(nn.Module):
                 layers.append(Attention(c_out))
             return layers
 
-        self.down, self.up = nn.ModuleList(), nn.ModuleList()
+        # Lists of lists of layers, for which torch has no type.
+        self.down: Any = nn.ModuleList()
+        self.up: Any = nn.ModuleList()
         skips = [width := widths[0]]
         for level, w in enumerate(widths):
             if level > 0:
@@ -181,7 +183,8 @@ def inherit(deeper: UNet, unet: UNet) -> None:
     for name, part in unet.named_children():
         if name not in ("down", "up"):
             deeper.get_submodule(name).load_state_dict(part.state_dict())
-    down, up = [], []  # which layers of deeper are added ones
+    down: list[bool] = []  # which layers of deeper are added ones
+    up: list[bool] = []
     for level in range(len(new.channels)):
         kept, resampling = [False] * old.num_res_blocks, [False] * (level > 0)
         down += resampling + kept + [True] * added
@@ -196,6 +199,9 @@ def pass_on(old: nn.ModuleList, new: nn.ModuleList, is_added: list[bool]) -> Non
     for layers, added in zip(new, is_added, strict=True):
         if not added:
             layers.load_state_dict(next(trained).state_dict())
-        elif isinstance(layers[0].skip, nn.Conv2d):  # pass h on, and leave out the skip
-            nn.init.dirac_(layers[0].skip.weight)
-            nn.init.zeros_(layers[0].skip.bias)
+            continue
+        skip = layers.get_submodule("0.skip")
+        if isinstance(skip, nn.Conv2d):  # pass h on, and leave out what was skipped
+            weight, bias = skip.parameters()
+            nn.init.dirac_(weight)
+            nn.init.zeros_(bias)

@@ -37,8 +37,9 @@ class Encoder(nn.Module):
         for level in levels:
             wider = config.width(level)
             if level > levels[0]:
-                blocks.append(downsample(config, width, wider))
-                width = blocks[-1].conv.out_channels
+                halve = downsample(config, width, wider)
+                blocks.append(halve)
+                width = halve.conv.out_channels
             for _ in range(config.num_res_blocks):
                 blocks.append(resblock(config, width, wider))
                 width = wider
@@ -67,8 +68,9 @@ class Decoder(nn.Module):
         for level in levels:
             narrower = config.width(level)
             if level < levels[0]:
-                blocks.append(upsample(config, width, narrower))
-                width = blocks[-1].conv.out_channels
+                double = upsample(config, width, narrower)
+                blocks.append(double)
+                width = double.conv.out_channels
             for _ in range(config.num_res_blocks + (config.layout != "compact")):
                 blocks.append(resblock(config, width, narrower))
                 width = narrower
@@ -130,15 +132,16 @@ def add_head(decoder: Decoder, plain: Decoder) -> None:
     decoder.load_state_dict(weights, strict=False)
     old = next(m for m in plain.out if isinstance(m, nn.Conv2d))
     shuffled, inner, last = (m for m in decoder.out if isinstance(m, nn.Conv2d))
-    for new, kept in ((shuffled.weight, old.weight), (shuffled.bias, old.bias)):
+    for new, kept in zip(shuffled.parameters(), old.parameters(), strict=True):
         new[: 2 * len(kept)] = torch.cat([kept, -kept])
-    one = torch.eye(len(last.bias), device=last.weight.device)
+    one = torch.eye(last.out_channels, device=last.weight.device)
     twice = torch.cat([one, -one], 1)  # a from (silu(a), silu(-a))
     for layer, through in ((inner, torch.cat([twice, -twice])), (last, twice)):
         rows, columns = through.shape
-        layer.weight[:rows] = 0
-        layer.weight[:rows, :columns, 1, 1] = through
-        layer.bias[:rows] = 0
+        weight, bias = layer.parameters()
+        weight[:rows] = 0
+        weight[:rows, :columns, 1, 1] = through
+        bias[:rows] = 0
 
 
 def middle(config: VAEConfig, width: int) -> list[nn.Module]:

@@ -60,7 +60,7 @@ def check_seed(seed: int) -> None:
         raise ValueError(f"--seed {seed}: give 0 or more, below 2**63")
 
 
-def read_model(cls: type, name: str) -> Any:
+def read_model(cls: type[Any], name: str) -> Any:
     """A model from a folder or by a shipped name, on the best device.
 
     Raises:

@@ -9,6 +9,7 @@ from typing import Any
 
 import torch
 from jsonargparse import Namespace
+from torch import Tensor
 
 from ldm_tutorial import evaluation
 from ldm_tutorial.cli.checks import (
@@ -168,7 +169,7 @@ def data(options: Namespace) -> None:
     dataset = config.load(options.split, config.length)
     start, n = time.perf_counter(), 0
     batches = stream(dataset, max(1024, options.n))
-    shown = []
+    shown: list[tuple[Tensor, Tensor]] = []
     for x, y in batches:
         shown += zip(x[: options.n - len(shown)], y, strict=False)
         n += len(x)
@@ -182,7 +183,7 @@ def data(options: Namespace) -> None:
     if options.out:
         x, names = torch.stack([x for x, _ in shown]), None
         if found and len(dataset.classes) > 1:
-            names = [dataset.classes[y] for _, y in shown]
+            names = [dataset.classes[int(y)] for _, y in shown]
         write_grid(x, options.out, names)
         print(f"wrote {options.out}: {len(x)} images", file=out_of_the_way(options))
 

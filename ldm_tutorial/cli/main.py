@@ -4,7 +4,7 @@ import argparse
 import shlex
 import sys
 from dataclasses import fields
-from typing import NoReturn
+from typing import Any, NoReturn
 
 from jsonargparse import ArgumentParser
 
@@ -115,7 +115,7 @@ def build_parser(preset: str, pixels: bool):
 
 OBJECTIVE = {f"--{field.name}" for field in fields(Objective)}
 
-PRESETS = {
+PRESETS: dict[str, dict[str, Any]] = {
     "train-vae": presets.VAE_PRESETS,
     "train-ldm": presets.LDM_PRESETS,
     "train-scenenet": presets.SCENE_PRESETS,

@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import torch
 from jsonargparse import Namespace
@@ -24,6 +24,7 @@ from ldm_tutorial.cost.efficiency import count_parameters
 from ldm_tutorial.data import whole
 from ldm_tutorial.data.card import card, is_folder, printable
 from ldm_tutorial.evaluation.batched import draw, each_class
+from ldm_tutorial.landscapes.dataset import Landscapes
 from ldm_tutorial.landscapes.scenenet import SceneNet, accuracy
 from ldm_tutorial.machine import environment
 from ldm_tutorial.noise import generators
@@ -96,7 +97,8 @@ def train_scenenet(options: Namespace) -> None:
     if is_main_process():
         report = record(recipe, net, log)
         n = 1000 if recipe.train.steps > 100 else 64
-        report |= {"accuracy": accuracy(net, recipe.load("test", n))}
+        test = cast(Landscapes, recipe.load("test", n))
+        report |= {"accuracy": accuracy(net, test)}
         finish(options, net, report)
 
 

@@ -20,6 +20,7 @@ from ldm_tutorial.cost.peers import (
     OURS,
     PIXEL,
     Library,
+    Shape,
     autoencoder_loss,
     unet_loss,
 )
@@ -39,7 +40,7 @@ class Work:
     """
 
     images: int
-    shape: tuple[int, ...] | None = None
+    shape: Shape | None = None
     draws: bool = False
 
 
@@ -126,13 +127,13 @@ def prepare(library: Library, work: Work, steps: int) -> Ready:
         step = training_step(unet, partial(unet_loss, library, unet, z))
         return Ready(count_parameters(unet), forward, step)
     unet.eval()
-    vae = library.autoencoder().eval().to(device) if work.shape == LATENT else None
-    decoding = count_flops(lambda: library.decode(vae, z[:1])) if vae else 0
+    decoder = library.autoencoder().eval().to(device) if work.shape == LATENT else None
+    decoding = count_flops(lambda: library.decode(decoder, z[:1])) if decoder else 0
 
     @torch.no_grad()
     def draw() -> Tensor:
         z_0 = library.draw(unet, z, steps)
-        return library.decode(vae, z_0) if vae else z_0
+        return library.decode(decoder, z_0) if decoder else z_0
 
     return Ready(count_parameters(unet), steps * forward + decoding, draw)
 
@@ -170,7 +171,8 @@ def convolutions() -> dict[str, Ready]:
     made = {}
     for B, C, side in CONVOLUTIONS:
         for layout in (torch.contiguous_format, torch.channels_last):
-            conv = conv3x3(C, C).to(best_device(), memory_format=layout)
+            conv = conv3x3(C, C).to(best_device())
+            conv = conv.to(memory_format=layout)  # type: ignore[call-overload]
             x = torch.randn(B, C, side, side, device=best_device())
             x = x.to(memory_format=layout).requires_grad_()
             call = partial(gradients, conv, x, torch.randn_like(x))

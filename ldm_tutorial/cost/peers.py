@@ -12,9 +12,9 @@ from collections.abc import Sequence
 from functools import partial
 from importlib.metadata import version
 from importlib.util import find_spec
-from typing import ClassVar
+from typing import Any, ClassVar
 
-from torch import Tensor, nn
+from torch import Tensor
 
 from ldm_tutorial.diffusion import diffusion_loss
 from ldm_tutorial.samplers import ddim, last
@@ -23,6 +23,9 @@ from ldm_tutorial.training.losses import VAELossConfig, kl_loss, reconstruction_
 from ldm_tutorial.unet import UNet, UNetConfig
 from ldm_tutorial.vae import AutoencoderKL, VAEConfig
 
+Shape = tuple[int, int, int]
+Network = Any  # a module of a library: what can be done with it, only the library knows
+
 LATENT, PIXEL = (4, 8, 8), (3, 64, 64)
 SCHEDULE = NoiseSchedule.linear()  # Ho et al. 2020, as in all of the libraries
 
@@ -30,33 +33,34 @@ SCHEDULE = NoiseSchedule.linear()  # Ho et al. 2020, as in all of the libraries
 class Ours:
     """This library: the default autoencoder, and UNets of the peers' size."""
 
-    autoencodes, spaces = True, (LATENT, PIXEL)  # what it takes part in
+    autoencodes = True
+    spaces: tuple[Shape, ...] = (LATENT, PIXEL)  # of the UNets that it has
     configs: ClassVar = {
         LATENT: UNetConfig(4, (48, 96, 160), 1, attention_levels=(1, 2)),
         PIXEL: UNetConfig(3, (32, 64, 128, 128), 1, attention_levels=(3,)),
     }
 
-    def autoencoder(self) -> nn.Module:
+    def autoencoder(self) -> Network:
         return AutoencoderKL()
 
-    def through(self, vae: nn.Module, x: Tensor) -> tuple[Tensor, Tensor]:
+    def through(self, vae: Network, x: Tensor) -> tuple[Tensor, Tensor]:
         """Reconstruction of ``x`` through a sampled latent, and the mean KL divergence
         in nats per latent element."""
         x_hat, posterior = vae(x)
         return x_hat, kl_loss(posterior)
 
-    def decode(self, vae: nn.Module, z: Tensor) -> Tensor:
+    def decode(self, vae: Network, z: Tensor) -> Tensor:
         return vae.decode(z)
 
-    def unet(self, shape: tuple[int, ...]) -> nn.Module:
+    def unet(self, shape: Shape) -> Network:
         """A new UNet for arrays of this shape, LATENT or PIXEL."""
         return UNet(self.configs[shape])
 
-    def predict(self, unet: nn.Module, z_t: Tensor, t: Tensor) -> Tensor:
+    def predict(self, unet: Network, z_t: Tensor, t: Tensor) -> Tensor:
         """The noise in ``z_t``."""
         return unet(z_t, t)
 
-    def draw(self, unet: nn.Module, z_T: Tensor, steps: int) -> Tensor:
+    def draw(self, unet: Network, z_T: Tensor, steps: int) -> Tensor:
         """z_0 by the library's own DDIM, eta = 0; pixels are held to [-1, 1]."""
         clip = 1.0 if z_T.shape[1:] == PIXEL else None
         return last(ddim(unet, SCHEDULE, z_T, steps=steps, clip=clip))
@@ -71,21 +75,22 @@ class Patched(Ours):
         PIXEL: UNetConfig(3, (112, 128), 1, attention_levels=(1,), patch_size=4)
     }
 
-    def autoencoder(self) -> nn.Module:
+    def autoencoder(self) -> Network:
         return AutoencoderKL(VAEConfig(decoder_patch=4, channels=(32, 64, 64, 128)))
 
 
 class Diffusers:
     """https://github.com/huggingface/diffusers"""
 
-    autoencodes, spaces = True, (LATENT, PIXEL)
+    autoencodes = True
+    spaces: tuple[Shape, ...] = (LATENT, PIXEL)
     widths: ClassVar = {LATENT: (64, 128, 128), PIXEL: (32, 64, 128, 128)}
     attends: ClassVar = {
         LATENT: (False, True, True),
         PIXEL: (False, False, False, True),
     }
 
-    def autoencoder(self) -> nn.Module:
+    def autoencoder(self) -> Network:
         from diffusers import AutoencoderKL
 
         return AutoencoderKL(
@@ -94,14 +99,14 @@ class Diffusers:
             up_block_types=("UpDecoderBlock2D",) * 4,
         )
 
-    def through(self, vae: nn.Module, x: Tensor) -> tuple[Tensor, Tensor]:
+    def through(self, vae: Network, x: Tensor) -> tuple[Tensor, Tensor]:
         q = vae.encode(x).latent_dist
         return vae.decode(q.sample()).sample, q.kl().mean() / q.mean[0].numel()
 
-    def decode(self, vae: nn.Module, z: Tensor) -> Tensor:
+    def decode(self, vae: Network, z: Tensor) -> Tensor:
         return vae.decode(z).sample
 
-    def unet(self, shape: tuple[int, ...]) -> nn.Module:
+    def unet(self, shape: Shape) -> Network:
         from diffusers import UNet2DModel
 
         down = ["Attn" * attends + "DownBlock2D" for attends in self.attends[shape]]
@@ -115,13 +120,13 @@ class Diffusers:
             up_block_types=[name.replace("Down", "Up") for name in down[::-1]],
         )
 
-    def predict(self, unet: nn.Module, z_t: Tensor, t: Tensor) -> Tensor:
+    def predict(self, unet: Network, z_t: Tensor, t: Tensor) -> Tensor:
         return unet(z_t, t).sample
 
-    def draw(self, unet: nn.Module, z_T: Tensor, steps: int) -> Tensor:
+    def draw(self, unet: Network, z_T: Tensor, steps: int) -> Tensor:
         from diffusers import DDIMScheduler
 
-        scheduler = DDIMScheduler(clip_sample=z_T.shape[1:] == PIXEL)
+        scheduler: Any = DDIMScheduler(clip_sample=z_T.shape[1:] == PIXEL)
         scheduler.set_timesteps(steps)
         z = z_T
         for t in scheduler.timesteps:
@@ -135,16 +140,16 @@ class DenoisingDiffusion(Diffusers):
     autoencodes = False
     dims: ClassVar = {LATENT: (56, (1, 2, 2)), PIXEL: (32, (1, 2, 4, 4))}
 
-    def unet(self, shape: tuple[int, ...]) -> nn.Module:
+    def unet(self, shape: Shape) -> Network:
         from denoising_diffusion_pytorch import Unet
 
         dim, mults = self.dims[shape]
         return Unet(dim, dim_mults=mults, channels=shape[0])
 
-    def predict(self, unet: nn.Module, z_t: Tensor, t: Tensor) -> Tensor:
+    def predict(self, unet: Network, z_t: Tensor, t: Tensor) -> Tensor:
         return unet(z_t, t)
 
-    def draw(self, unet: nn.Module, z_T: Tensor, steps: int) -> Tensor:
+    def draw(self, unet: Network, z_T: Tensor, steps: int) -> Tensor:
         """It draws its own z_T, and clamps latents as well."""
         from denoising_diffusion_pytorch import GaussianDiffusion
 
@@ -166,22 +171,22 @@ class SmallDiffusion(Diffusers):
 
     autoencodes = False
     attention: ClassVar = {LATENT: (4, 2), PIXEL: (8,)}  # sides
-    widths: ClassVar = {LATENT: (64, (1, 2, 2)), PIXEL: (32, (1, 2, 4, 4))}
+    dims: ClassVar = {LATENT: (64, (1, 2, 2)), PIXEL: (32, (1, 2, 4, 4))}
 
-    def unet(self, shape: tuple[int, ...]) -> nn.Module:
+    def unet(self, shape: Shape) -> Network:
         from smalldiffusion import Unet
 
         C, side, _ = shape
-        ch, mults = self.widths[shape]
+        ch, mults = self.dims[shape]
         attention = self.attention[shape]
         return Unet(side, C, C, ch, mults, 4, 1, attention, dropout=0.0)
 
-    def predict(self, unet: nn.Module, z_t: Tensor, t: Tensor) -> Tensor:
+    def predict(self, unet: Network, z_t: Tensor, t: Tensor) -> Tensor:
         alpha_bar_t = SCHEDULE.at(t, like=z_t)
         sigma = (1 / alpha_bar_t - 1).sqrt()
         return unet(z_t / alpha_bar_t.sqrt(), sigma)
 
-    def draw(self, unet: nn.Module, z_T: Tensor, steps: int) -> Tensor:
+    def draw(self, unet: Network, z_T: Tensor, steps: int) -> Tensor:
         from smalldiffusion import ScheduleDDPM, samples
 
         sigmas = ScheduleDDPM().sample_sigmas(steps)
@@ -190,7 +195,7 @@ class SmallDiffusion(Diffusers):
 
 Library = Ours | Diffusers
 OURS, PATCHED = "ldm-tutorial", "ldm-tutorial, patch 4"
-LIBRARIES = {
+LIBRARIES: dict[str, type[Ours] | type[Diffusers]] = {
     OURS: Ours,
     PATCHED: Patched,
     "diffusers": Diffusers,
@@ -219,12 +224,12 @@ def versions(names: Sequence[str]) -> dict[str, str]:
     return {name: version(name) for name in dict.fromkeys([*names, "diffusers"])}
 
 
-def autoencoder_loss(library: Library, vae: nn.Module, x: Tensor) -> Tensor:
+def autoencoder_loss(library: Library, vae: Network, x: Tensor) -> Tensor:
     """L1 per pixel value + 1e-3 KL per latent element, this project's default."""
     x_hat, kl = library.through(vae, x)
     return reconstruction_loss(x_hat, x) + VAELossConfig.kl_weight * kl
 
 
-def unet_loss(library: Library, unet: nn.Module, z_0: Tensor) -> Tensor:
+def unet_loss(library: Library, unet: Network, z_0: Tensor) -> Tensor:
     """Mean squared error of the noise at uniform times of SCHEDULE."""
     return diffusion_loss(partial(library.predict, unet), SCHEDULE, z_0)

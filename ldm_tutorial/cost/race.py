@@ -6,7 +6,7 @@ rates; only training steps count as time. The best runs are compared.
 
 import math
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -60,7 +60,7 @@ def race(
     seconds: float,
     images: int = 8192,
     judged: int = 1024,
-    rates: dict[str, Sequence[float]] = RATES,
+    rates: Mapping[str, Sequence[float]] = RATES,
 ) -> dict[str, Any]:
     """Autoencoders on landscapes, by the PSNR of held-out reconstructions; and UNets on
     latents of vae-f8, by their loss on held-out latents under fixed times and noise.

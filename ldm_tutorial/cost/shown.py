@@ -20,8 +20,8 @@ def tables(report: dict[str, Any]) -> Iterator[str]:
         yield ""
         yield f"{'':45}" + "".join(HEADS.values())
         for row in rows:
-            cells = (f"{row[k]:{len(h)}.3g}" for k, h in HEADS.items() if k in row)
-            yield f"{row['work']:17}{row['system']:28}{''.join(cells)}"
+            parts = (f"{row[k]:{len(h)}.3g}" for k, h in HEADS.items() if k in row)
+            yield f"{row['work']:17}{row['system']:28}{''.join(parts)}"
     for name, found in report.get("race", {}).items():
         yield ""
         yield f"{name}: {found['unit']} after {found['seconds']:g} s"

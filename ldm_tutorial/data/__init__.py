@@ -18,6 +18,7 @@ from ldm_tutorial.data.sets import (
     NAMED,
     NAMES,
     ImageDataset,
+    Images,
     load_dataset,
     load_named,
 )
@@ -36,6 +37,7 @@ __all__ = [
     "Framing",
     "ImageDataset",
     "ImageFiles",
+    "Images",
     "Layout",
     "Look",
     "Mirrored",

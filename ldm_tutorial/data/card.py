@@ -93,6 +93,7 @@ class Card:
         small, middle, large = (
             f"{size[0]}x{size[1]}"
             for size in (self.smallest, self.median, self.largest)
+            if size
         )
         if small == large:
             return small
@@ -125,8 +126,8 @@ class Card:
                 f"  with transparency, laid on {self.framing.background}: "
                 f"{self.transparent:,}"
             )
-        for what, (n, example) in sorted(self.left_out.items()):
-            yield f"  left out: {n:,} {what} ({example})"
+        for what, (count, example) in sorted(self.left_out.items()):
+            yield f"  left out: {count:,} {what} ({example})"
         for path, why in self.bad.items():
             yield f"  cannot be read: {path}: {why}"
         if not self.decoded:
@@ -157,8 +158,9 @@ def card(config: DataConfig, progress: Progress | None = None) -> Card:
         kind = f"{len(train.classes)} classes" * (len(train.classes) > 1)
         return Card(config.data, config.framing, kind or "no classes", classes, used)
     known = look_at(train, progress)
+    folders = {s: part for s, part in parts.items() if isinstance(part, FolderDataset)}
     classes = {name: dict.fromkeys(SPLITS, 0) for name in train.classes}
-    for split, part in parts.items():
+    for split, part in folders.items():
         for label, n in Counter(part.source.labels).items():
             classes[train.classes[label]][split] = n
     found = Card(
@@ -173,7 +175,7 @@ def card(config: DataConfig, progress: Progress | None = None) -> Card:
         decoded=known.decoded,
     )
     of_split = {
-        path: split for split, part in parts.items() for path in part.source.paths
+        path: split for split, part in folders.items() for path in part.source.paths
     }
     if known.decoded:
         add_facts(found, known, of_split)

@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator
 from dataclasses import dataclass, fields
-from typing import Any
+from typing import Any, cast
 
 import torch
 from torch import Tensor
@@ -10,7 +10,7 @@ from torch.utils.data import DataLoader, Dataset, Subset
 
 from ldm_tutorial.data.folder import FolderDataset, refuse_bad
 from ldm_tutorial.data.images import Fit, Framing
-from ldm_tutorial.data.sets import load_dataset
+from ldm_tutorial.data.sets import Images, load_dataset
 
 
 @dataclass(frozen=True)
@@ -45,7 +45,7 @@ class DataConfig:
     def framing(self) -> Framing:
         return Framing(self.size, self.fit, self.background, self.channels)
 
-    def load(self, split: str, length: int | None = None) -> Dataset:
+    def load(self, split: str, length: int | None = None) -> Images:
         """The images of a split, as they are; see `training_set` for mirror images."""
         return load_dataset(
             self.data,
@@ -59,7 +59,7 @@ class DataConfig:
             skip_bad=self.skip_bad,
         )
 
-    def training_set(self) -> Dataset:
+    def training_set(self) -> Images:
         """What a training sees: ``length`` images, and their mirror images if asked.
 
         Raises:
@@ -81,7 +81,7 @@ def data_config(values: dict[str, Any], **changes: Any) -> DataConfig:
 class Mirrored(Dataset):
     """A data set, and after it the mirror images of all its images."""
 
-    def __init__(self, dataset: Dataset):
+    def __init__(self, dataset: Images):
         self.dataset, self.size = dataset, dataset.size
         self.classes = dataset.classes
 
@@ -100,21 +100,27 @@ def batch_of(size: int, at_64: int = 128) -> int:
     return max(1, min(at_64, at_64 * 64**2 // size**2))
 
 
+def as_torch(dataset: Images) -> Dataset[tuple[Tensor, int]]:
+    """The same data set, for torch, whose loaders take whatever has items and a length
+    and say that they want a class of theirs."""
+    return cast(Dataset[tuple[Tensor, int]], dataset)
+
+
 def stream(
-    dataset: Dataset, n: int, batch_size: int | None = None
+    dataset: Images, n: int, batch_size: int | None = None
 ) -> Iterator[tuple[Tensor, Tensor]]:
     """The first ``n`` images and classes of a data set (or all of fewer) in batches,
     one at a time; by default of 128 images of 64 x 64 pixels, or as many pixels."""
-    chosen = Subset(dataset, range(min(n, len(dataset))))
+    chosen = Subset(as_torch(dataset), range(min(n, len(dataset))))
     yield from DataLoader(chosen, batch_size=batch_size or batch_of(dataset.size))
 
 
-def images(dataset: Dataset, n: int, batch_size: int = 128) -> list[Tensor]:
+def images(dataset: Images, n: int, batch_size: int = 128) -> list[Tensor]:
     """The first ``n`` images of a data set (or all of fewer), in batches."""
     return list(whole(dataset, n)[0].split(batch_size))
 
 
-def whole(dataset: Dataset, n: int) -> tuple[Tensor, Tensor]:
+def whole(dataset: Images, n: int) -> tuple[Tensor, Tensor]:
     """The first ``n`` images and classes of a data set as two tensors."""
     x, y = zip(*stream(dataset, n, 256), strict=True)
     return torch.cat(x), torch.cat(y)

@@ -21,7 +21,7 @@ NO_IMAGES = (
     ".zip .tar .tgz .gz .bz2 .xz .7z .rar"
 )
 OTHER = frozenset(NO_IMAGES.split())
-MARKS = (
+MARKS: tuple[bytes, ...] = (
     b"\xff\xd8\xff",
     b"\x89PNG\r\n\x1a\n",
     b"GIF87a",
@@ -114,7 +114,8 @@ class Walk:
 
     def files(self, found: Found) -> Iterator[str]:
         """Relative paths of the images."""
-        waiting, links = [""], []
+        waiting = [""]
+        links: list[str] = []
         while waiting or links:
             if waiting:
                 yield from self.folder(waiting.pop(), waiting, links, found)

@@ -3,7 +3,7 @@
 import os
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from torch import Tensor
 
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from PIL.Image import Image
 
 
-class ImageFiles(Sequence):
+class ImageFiles:
     """Image files as (PIL image, label) pairs.
 
     Attributes:
@@ -53,6 +53,8 @@ class FolderDataset(ImageDataset):
     """The images of one split of a folder. What a look at the folder has decoded before
     is taken from there, if the file has not changed since."""
 
+    source: ImageFiles
+
     def __init__(
         self,
         source: ImageFiles,
@@ -75,7 +77,11 @@ class FolderDataset(ImageDataset):
 
 
 def load_folder(
-    folder: str | os.PathLike, size: int, split: str, skip_bad: bool = False, **framing
+    folder: str | os.PathLike,
+    size: int,
+    split: str,
+    skip_bad: bool = False,
+    **framing: Any,
 ) -> FolderDataset:
     """One split of a folder of images, in a fixed order that mixes the classes.
 
@@ -90,11 +96,11 @@ def load_folder(
     Raises:
         ValueError, FileNotFoundError: one line that says what is wrong.
     """
-    framing = Framing(size, **framing)
+    frame = Framing(size, **framing)
     folder, found = check_folder(folder), find_files(folder)
-    known = remembered(folder, framing)
+    known = remembered(folder, frame)
     if skip_bad:
-        known = look(folder, found.images, framing)
+        known = look(folder, found.images, frame)
         for path in known.bad:
             found.leave("unreadable images", path)
         found.images = [path for path in found.images if path not in known.bad]
@@ -102,9 +108,7 @@ def load_folder(
             raise ValueError(f"no image in folder {folder} can be read")
     layout = understand(str(folder), folder.resolve().name, found)
     items = layout.images.get(split) or layout.images["train"]
-    return FolderDataset(
-        ImageFiles(folder, items, framing), framing, layout, found, known
-    )
+    return FolderDataset(ImageFiles(folder, items, frame), frame, layout, found, known)
 
 
 NAMED_AT_MOST = 50  # files in one message

@@ -13,7 +13,7 @@ import warnings
 from contextlib import nullcontext
 from dataclasses import dataclass
 from functools import cache
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Any, Literal, cast
 
 import numpy as np
 import torch
@@ -21,6 +21,7 @@ from torch import Tensor
 
 if TYPE_CHECKING:
     from PIL.Image import Image
+    from PIL.ImageFile import ImageFile
 
 RASTER = (
     *("AVIF", "BLP", "BMP", "CUR", "DCX", "DDS", "DIB", "FITS", "FLI", "FTEX", "GBR"),
@@ -120,7 +121,7 @@ def decode(
     if not stat.S_ISREG(os.stat(path).st_mode):
         raise ValueError("it is no regular file")
     with Image.open(path, formats=[f for f in RASTER if f in known_formats()]) as image:
-        facts = {"format": image.format, "mode": image.mode}
+        facts: dict[str, Any] = {"format": image.format, "mode": image.mode}
         facts |= dict(zip(("width", "height"), image.size, strict=True))
         if size is not None and image.format in ("JPEG", "MPO"):
             image.draft(None, (2 * size, 2 * size))
@@ -190,7 +191,7 @@ def eight_bits(image: "Image") -> "Image":
     from PIL import Image
 
     if getattr(image, "tile", None):  # a file that is not decoded yet
-        state_in_eight_bits(image)
+        state_in_eight_bits(cast("ImageFile", image))
     image.load()
     tags = getattr(image, "tag_v2", {})  # of a TIFF file
     if image.mode == "F" or 3 in as_tuple(tags.get(339)):
@@ -224,7 +225,7 @@ def eight_bits(image: "Image") -> "Image":
     return grey
 
 
-def state_in_eight_bits(image: "Image") -> None:
+def state_in_eight_bits(image: "ImageFile") -> None:
     """Bring the colour that stands for nothing to the 8 bits of the pixels: a PNG of
     another depth states it in its own."""
     stated, kind = image.info.get("transparency"), [tile[3] for tile in image.tile]
@@ -280,8 +281,8 @@ def to_square(image: "Image", framing: Framing) -> np.ndarray:
         side = max(image.size)
         shape = [max(1, round(length * size / side)) for length in image.size]
         square = Image.new("RGB", (size, size), colour(framing.background))
-        place = tuple((size - length) // 2 for length in shape)
-        square.paste(image.resize(shape, how), place)
+        left, top = ((size - length) // 2 for length in shape)
+        square.paste(image.resize(shape, how), (left, top))
     if framing.channels == 1:
         return np.array(square.convert("L"))[None]
     return np.array(square).transpose(2, 0, 1)

@@ -75,9 +75,9 @@ def understand(folder: str, name: str, found: Found) -> Layout:
             of_split.setdefault(splits[top], []).extend(unwrap(inside[top], True)[0])
     elif splits_inside(paths):
         kind = "a folder for each class with folders for splits"
-        for path, (top, second, *rest) in paths:
+        for path, (top, second, *deeper) in paths:
             split = SPLIT_OF[second.lower()]
-            of_split.setdefault(split, []).append((path, (top, *rest)))
+            of_split.setdefault(split, []).append((path, (top, *deeper)))
     else:
         kind, of_split = "", {"train": paths}
     layout = labelled(folder, name, of_split)
@@ -156,8 +156,9 @@ def splits_among(tops: set[str]) -> dict[str, str]:
     several = "train" in plain.values() and len(set(plain.values())) > 1
     if plain and (several or len(plain) == len(tops)):
         return plain
-    named = {top: parse(top) for top in tops if not UNUSED & set(words(top))}
-    if not named or not all(named.values()):
+    may = [top for top in tops if not UNUSED & set(words(top))]
+    named = {top: found for top in may if (found := parse(top))}
+    if not named or len(named) < len(may):
         return {}
     splits = {top: split for top, (split, _) in named.items()}
     rests = {rest for _, rest in named.values()}

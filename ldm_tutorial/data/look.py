@@ -232,7 +232,7 @@ def keep_pixels(new: Look, fact: Fact, row: int, pixels: np.ndarray | None) -> F
                 kept = row if file.write(pixels.tobytes()) == pixels.size else -1
         except OSError:  # such as a full disk: the image will be decoded again
             pass
-    return Fact(*astuple(fact)[:-1], kept)
+    return replace(fact, row=kept)
 
 
 def remember(place: Path, new: Look) -> None:

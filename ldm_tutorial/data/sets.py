@@ -13,6 +13,7 @@ machine, and never shared between splits.
 import os
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any, Protocol
 
 from torch import Tensor
 from torch.utils.data import Dataset
@@ -22,6 +23,29 @@ from ldm_tutorial.data.splits import SPLITS, by_hash, carve
 
 NAMED = ("cifar10", "fashion_mnist", "flowers102", "eurosat", "celeba")
 NAMES = ("landscapes", *NAMED)
+
+
+class Images(Protocol):
+    """What a data set here promises: pairs (x, label), the side of its images in
+    pixels, and the meaning of its labels."""
+
+    @property
+    def size(self) -> int: ...
+
+    @property
+    def classes(self) -> Sequence[str]: ...
+
+    def __len__(self) -> int: ...
+
+    def __getitem__(self, index: int, /) -> tuple[Tensor, int]: ...
+
+
+class Source(Protocol):
+    """What a data set is made from: (PIL image, label) for an index."""
+
+    def __len__(self) -> int: ...
+
+    def __getitem__(self, index: int, /) -> tuple[Any, int | None]: ...
 
 
 def load_dataset(
@@ -37,7 +61,7 @@ def load_dataset(
     background: str = "white",
     channels: int = 3,
     skip_bad: bool = False,
-) -> Dataset:
+) -> Images:
     """A data set of (x, label) with the attribute `classes`.
 
     Args:
@@ -71,13 +95,15 @@ def load_dataset(
             raise ValueError("landscapes have 3 channels; leave channels at 3")
         return Landscapes(split, length, seed, size)
     if name in NAMED:
-        data = load_named(str(name), framing, split, root, download)
+        data: ImageDataset = load_named(str(name), framing, split, root, download)
         keys = [str(i) for i in range(len(data))]
     else:
         from ldm_tutorial.data.folder import load_folder
 
-        data = load_folder(name, split=split, skip_bad=skip_bad, **vars(framing))
-        keys = [data.source.paths[i] for i in data.indices]
+        data = found = load_folder(
+            name, split=split, skip_bad=skip_bad, **vars(framing)
+        )
+        keys = [found.source.paths[i] for i in found.indices]
     if length is not None and length < len(data):
         keys = [f"{seed}/{key}" for key in keys]
         data.indices = by_hash(data.indices, keys)[:length]
@@ -98,7 +124,7 @@ class ImageDataset(Dataset):
 
     def __init__(
         self,
-        source: Sequence,
+        source: Source,
         indices: Sequence[int],
         framing: Framing,
         classes: list[str],

@@ -40,7 +40,8 @@ def carve(
         taken[split] = shares(target, sizes, room)
         room = {label: n - taken[split][label] for label, n in room.items()}
     parts: dict[str, list[Item]] = {split: [] for split in (*missing, "train")}
-    met, none = Counter(), Counter()
+    met: Counter[int] = Counter()
+    none: Counter[int] = Counter()
     for item, label in zip(items, labels, strict=True):
         first, last = (taken.get(split, none)[label] for split in SPLITS[1:])
         if met[label] < first:

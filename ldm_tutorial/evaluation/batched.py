@@ -1,6 +1,6 @@
 """Many images through a model, a batch at a time."""
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sized
 from typing import Any, TypeVar
 
 import torch
@@ -11,7 +11,7 @@ from ldm_tutorial.data import batch_of
 from ldm_tutorial.noise import Generators
 from ldm_tutorial.pipeline import LatentDiffusion
 
-Batch = TypeVar("Batch")
+Batch = TypeVar("Batch", bound=Sized)
 Progress = Callable[[str, int, int], Any]  # what is judged, how much is done, of all
 
 
@@ -43,7 +43,8 @@ def decoded(codec: Codec, x: Tensor, generator: torch.Generator | None) -> Tenso
     return in_batches(lambda part: through(codec, part.to(device), generator).cpu(), x)
 
 
-def device_of(codec: Codec) -> torch.device:
+def device_of(codec: Any) -> torch.device:
+    """Where the weights of a codec are, which is a module; the CPU if it has none."""
     return next(codec.parameters(), torch.empty(0)).device
 
 
@@ -83,13 +84,16 @@ def drawn(
 ) -> Iterator[Tensor]:
     """``draw`` in batches, 128 of 64 x 64 pixels at a time, or as many pixels."""
     for rows in torch.arange(len(y)).split(batch_of(getattr(model, "image_size", 64))):
-        one = isinstance(generator, torch.Generator)
         part = model.sample(
             len(rows),
             y=y[rows] if model.classes else None,
             steps=steps,
             guidance_scale=guidance_scale,
-            generator=generator if one else generator[rows[0] : rows[-1] + 1],
+            generator=(
+                generator
+                if isinstance(generator, torch.Generator)
+                else generator[rows[0] : rows[-1] + 1]
+            ),
             **options,
         )
         yield part.cpu()

@@ -6,10 +6,9 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from torch.utils.data import Dataset
 
 from ldm_tutorial.codec import Codec
-from ldm_tutorial.data import DataConfig, batch_of, stream
+from ldm_tutorial.data import DataConfig, Images, batch_of, stream
 from ldm_tutorial.evaluation.batched import (
     Progress,
     counted,
@@ -72,9 +71,9 @@ def evaluate_codec(
     device = device_of(codec)
     generator = torch.Generator(device).manual_seed(0)
     values: dict[str, list[Tensor]] = {measure: [] for measure in measures}
-    own, fake, kept = [], [], []
-    landscapes = isinstance(dataset, Landscapes)
-    keep = batch_of(data.size, 2000) if landscapes else 0
+    own, fake = [], []
+    kept: list[tuple[Tensor, Tensor]] = []
+    keep = batch_of(data.size, 2000) if isinstance(dataset, Landscapes) else 0
     total = min(n, len(dataset))
     for x, _ in counted(stream(dataset, n), "reconstructions", total, progress):
         x_hat = through(codec, x.to(device), generator).cpu()
@@ -90,7 +89,7 @@ def evaluate_codec(
         report[measure] = float(value.mean())
         if len(value) > 1:
             report[f"{measure}_ci95"] = interval(value)
-    if landscapes:
+    if isinstance(dataset, Landscapes):
         x_hat, x = (torch.cat(parts)[:keep] for parts in zip(*kept, strict=True))
         masks = detail_masks(dataset.factors(range(len(x))), data.size)
         report["details"] = evaluate_details(x_hat, x, masks)
@@ -103,7 +102,7 @@ def evaluate_codec(
 
 def embedded(
     embed: FeatureFunction,
-    dataset: Dataset,
+    dataset: Images,
     n: int,
     what: str,
     progress: Progress | None = None,

@@ -4,14 +4,13 @@ Images pass by in batches, so that memory holds their features and no more.
 """
 
 from collections.abc import Callable, Iterable
-from typing import Any
+from typing import Any, cast
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
-from torch.utils.data import Dataset
 
-from ldm_tutorial.data import DataConfig, stream
+from ldm_tutorial.data import DataConfig, Images, stream
 from ldm_tutorial.evaluation.batched import (
     Progress,
     counted,
@@ -166,10 +165,10 @@ def judge(
         report["class_agreement_ci95"] = interval((said == y).float())
     report["class_accuracy_real"] = share(said_other == torch.cat(other_y))
     if factors:
-        sets = data.load("train"), data.load("validation")
+        a, b = (cast(Landscapes, data.load(s)) for s in ("train", "validation"))
         some = min(10_000, 20 * n)  # a few samples are not worth reading them all
         x = torch.cat(kept)
-        report["factors"] = factor_report(x, y, *sets, load_judge(), codec, some)
+        report["factors"] = factor_report(x, y, a, b, load_judge(), codec, some)
     return report
 
 
@@ -178,12 +177,13 @@ def shrunk(x: Tensor) -> Tensor:
     return F.adaptive_avg_pool2d(x, 8)
 
 
-def learned(known: Dataset) -> ClassJudge:
+def learned(known: Images) -> ClassJudge:
     """A classifier that has learned from a data set."""
     pairs = [(shrunk(x), y) for x, y in stream(known, KNOWN)]
-    return ClassJudge.fit(*map(torch.cat, zip(*pairs, strict=True)))
+    x, y = map(torch.cat, zip(*pairs, strict=True))
+    return ClassJudge.fit(x, y)
 
 
-def labels(dataset: Dataset, n: int) -> Tensor:
+def labels(dataset: Images, n: int) -> Tensor:
     """Classes (n,) of the first images of a data set, or of all of fewer."""
     return torch.cat([y for _, y in stream(dataset, n)])

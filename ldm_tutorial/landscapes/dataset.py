@@ -58,7 +58,8 @@ def render_with_masks(
     none = factors.sun_x.new_zeros(0, 3, size, size)
     images = torch.cat([none, *(c.image for c in canvases)])
     least = dict.fromkeys(DETAILS, 0.5) | {"stars": 0.15, "waves": 0.25}
-    masks, free = {}, True
+    masks: dict[str, Tensor] = {}
+    free: Tensor | bool = True
     for name in DETAILS:  # the finest first
         seen = torch.cat([none[:, :1], *(c.seen[name] for c in canvases)])
         shown = seen[:, 0] > least[name]

@@ -27,8 +27,8 @@ from ldm_tutorial.landscapes.factors import (
 
 def _rgb(codes: str) -> Tensor:
     """Hexadecimal colours 'rrggbb rrggbb ...' as a (count, 3) tensor in [0, 1]."""
-    codes = [[code[0:2], code[2:4], code[4:6]] for code in codes.split()]
-    return torch.tensor([[int(part, 16) / 255 for part in code] for code in codes])
+    parts = [[code[0:2], code[2:4], code[4:6]] for code in codes.split()]
+    return torch.tensor([[int(part, 16) / 255 for part in code] for code in parts])
 
 
 # Rows: dawn, day, dusk, night.
@@ -246,9 +246,9 @@ def conifer(u: Tensor, v: Tensor) -> tuple[Tensor, Tensor]:
 
 def cactus(u: Tensor, v: Tensor) -> tuple[Tensor, Tensor]:
     """Distances inside stem and arms, as in `conifer`."""
-    arms = [((-0.24, 0.44), (-0.24, 0.74)), ((0.24, 0.30), (0.24, 0.60))]
-    arms += [((-0.24, 0.44), (0, 0.44)), ((0, 0.30), (0.24, 0.30))]
-    arms = torch.stack([stroke(u, v, a, b, 0.055) for a, b in arms]).amax(0)
+    lines = [((-0.24, 0.44), (-0.24, 0.74)), ((0.24, 0.30), (0.24, 0.60))]
+    lines += [((-0.24, 0.44), (0, 0.44)), ((0, 0.30), (0.24, 0.30))]
+    arms = torch.stack([stroke(u, v, a, b, 0.055) for a, b in lines]).amax(0)
     return stroke(u, v, (0, 0), (0, 0.92), 0.08), arms
 
 

@@ -99,6 +99,7 @@ class SceneNet(nn.Module):
             {k: nn.Linear(config.features, n) for k, n in CHOICES.items()}
         )
         self.numbers = nn.Linear(config.features, len(NUMBERS))
+        self.spread: Tensor
         self.register_buffer("spread", torch.ones(config.features))
 
     @property
@@ -241,7 +242,7 @@ class SceneTraining(nn.Module):
         cells, over that of knowing only how common the detail is."""
         losses = []
         for head, h in zip(self.net.where, maps, strict=True):
-            share = F.adaptive_avg_pool2d(masks.float(), h.shape[-2:])
+            share = F.adaptive_avg_pool2d(masks.float(), (h.shape[-2], h.shape[-1]))
             common = share.mean((0, 2, 3), keepdim=True).clamp(1e-4, 1 - 1e-4)
             blind = F.binary_cross_entropy(common.expand_as(share), share)
             loss = F.binary_cross_entropy_with_logits(head(h).float(), share)

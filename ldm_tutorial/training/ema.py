@@ -6,7 +6,7 @@ from contextlib import contextmanager
 from typing import Any
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 
 class EMA:
@@ -20,7 +20,8 @@ class EMA:
     def __init__(self, module: nn.Module, decay: float):
         self.decay, self.updates = decay, 0
         trained = {k: p for k, p in module.named_parameters() if p.requires_grad}
-        self.names, self.weights = list(trained), list(trained.values())
+        self.names = list(trained)
+        self.weights: list[Tensor] = list(trained.values())
         self.average = [p.detach().clone() for p in self.weights]
 
     @torch.no_grad()

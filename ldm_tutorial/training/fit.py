@@ -8,10 +8,11 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.utils.data import DataLoader, Dataset, TensorDataset
+from torch.utils.data import Dataset, TensorDataset
 
 from ldm_tutorial.codec import Codec, LatentCodec, PixelCodec
-from ldm_tutorial.data import NAMES, DataConfig, batch_of, stream
+from ldm_tutorial.data import NAMES, DataConfig, Images, batch_of, stream
+from ldm_tutorial.landscapes.dataset import Landscapes
 from ldm_tutorial.landscapes.scenenet import SceneNet, Scenes, SceneTraining
 from ldm_tutorial.machine import best_device
 from ldm_tutorial.pipeline import LatentDiffusion
@@ -31,7 +32,12 @@ from ldm_tutorial.training.recipes import (
     check_counts,
     check_size,
 )
-from ldm_tutorial.training.tasks import CachedLatentTraining, JointTraining, VAETraining
+from ldm_tutorial.training.tasks import (
+    CachedLatentTraining,
+    JointTraining,
+    VAETraining,
+    autoencoder,
+)
 from ldm_tutorial.unet import inherit
 from ldm_tutorial.vae import AutoencoderKL, add_head
 
@@ -84,7 +90,7 @@ def train_vae(
     return codec, log
 
 
-def some_images(dataset: Dataset, n: int = 2048) -> Iterator[Tensor]:
+def some_images(dataset: Images, n: int = 2048) -> Iterator[Tensor]:
     """The first images of a data set, a batch at a time: enough to measure latents."""
     return (x for x, _ in stream(dataset, n))
 
@@ -172,7 +178,7 @@ def train_ldm(
     classes = tuple(data.classes)
     model = build_ldm(recipe, codec, classes, denoiser=denoiser).to(best_device())
     if recipe.init:
-        start_unet(recipe, model)
+        start_unet(recipe.init, model)
     finished = other_decoder(recipe.decoder, codec) if recipe.decoder else None
     if out:
         check_folder(Path(out), described)
@@ -200,7 +206,7 @@ def train_ldm(
     log = run.train(module, data, held_out)
     model.eval()
     if not frozen:
-        finish_codec(codec, recipe.autoencoder, some_images(data))
+        finish_codec(autoencoder(model), recipe.autoencoder, some_images(data))
     if finished:
         model.codec = finished.to(best_device())
     if out and is_main_process():
@@ -210,7 +216,7 @@ def train_ldm(
 
 def chosen(
     recipe: DataConfig, dataset: Dataset | None, validate: Dataset | None
-) -> tuple[Any, Dataset | None]:
+) -> tuple[Any, Any]:
     """The data to train on, and those to validate with: the caller's, if there are any,
     else the recipe's."""
     if dataset is None:
@@ -229,14 +235,14 @@ def copied(codec: Codec) -> Any:
     return codec
 
 
-def start_unet(recipe: LDMRecipe, model: LatentDiffusion) -> None:
-    """Give ``model`` the UNet of ``recipe.init``.
+def start_unet(init: str, model: LatentDiffusion) -> None:
+    """Give ``model`` the UNet of the model ``init``.
 
     Raises:
         ValueError: if that model is of another shape, or its UNet has learned to answer
             another question.
     """
-    start = unfinished.load(LatentDiffusion, recipe.init)
+    start = unfinished.load(LatentDiffusion, init)
     for name, old, new in (
         ("schedule", start.objective.schedule, model.objective.schedule),
         ("prediction_type", start.prediction_type, model.prediction_type),
@@ -244,13 +250,13 @@ def start_unet(recipe: LDMRecipe, model: LatentDiffusion) -> None:
     ):
         if old != new:
             raise ValueError(
-                f"init={recipe.init} has {name} {old}, and {new} was asked for; give "
+                f"init={init} has {name} {old}, and {new} was asked for; give "
                 "the same, or another model"
             )
     try:
-        inherit(model.denoiser, start.denoiser)
+        inherit(model.unet, start.unet)
     except ValueError as error:
-        raise ValueError(f"init={recipe.init}: {error}") from None
+        raise ValueError(f"init={init}: {error}") from None
 
 
 def other_decoder(name: str, codec: Codec) -> LatentCodec:
@@ -300,7 +306,9 @@ def train_scenenet(
     torch.manual_seed(recipe.train.seed)
     net = SceneNet(recipe.net)
     check_size(recipe.size, net.smallest)
-    scenes = Scenes(recipe.load("train", recipe.length))
+    landscapes = recipe.load("train", recipe.length)
+    assert isinstance(landscapes, Landscapes)
+    scenes = Scenes(landscapes)
     module = SceneTraining(net).to(best_device())
     log = Run(recipe, settings(recipe), out, on_log, on_start).train(module, scenes)
     net.eval().requires_grad_(False)
@@ -362,11 +370,11 @@ class Run:
 
 
 @torch.no_grad()
-def cache_latents(codec: LatentCodec, dataset: Dataset) -> TensorDataset:
+def cache_latents(codec: LatentCodec, dataset: Images) -> TensorDataset:
     """Encode a data set once: moments (n, 2C, h, w) and classes (n,)."""
     device = codec.mean.device
     moments, classes = [], []
-    for x, y in DataLoader(dataset, batch_size=batch_of(dataset.size, 256)):
+    for x, y in stream(dataset, len(dataset), batch_of(dataset.size, 256)):
         q = codec.posterior(x.to(device))
         moments.append(torch.cat([q.mu, q.logvar], dim=1).cpu())
         classes.append(y)

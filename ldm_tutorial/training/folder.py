@@ -48,29 +48,34 @@ class RunFolder:
         self.lines: list[Log] = []
         if self.out:
             self.out.mkdir(parents=True, exist_ok=True)
-            self._resume()
-            self._read_log()
+            self._resume(self.out)
+            self._read_log(self.out)
         if self.writes:
             self._rewrite_log()
 
-    def _resume(self) -> None:
-        saved = read_checkpoint(self.out)
+    def _file(self, name: str) -> Path:
+        """The path of a file of a run that has a folder."""
+        assert self.out is not None
+        return self.out / name
+
+    def _resume(self, out: Path) -> None:
+        saved = read_checkpoint(out)
         if saved is None:
             return
-        refuse_other(self.out, saved["config"], self.settings)
+        refuse_other(out, saved["config"], self.settings)
         try:
             for name, part in self.state.items():
                 part.load_state_dict(saved[name])
         except (RuntimeError, ValueError, KeyError):
             raise ValueError(
-                f"{self.out} holds a run of another model; choose another folder, or "
+                f"{out} holds a run of another model; choose another folder, or "
                 "the same model to go on with that run"
             ) from None
         self.step, self.seconds = saved["step"], saved["seconds"]
 
-    def _read_log(self) -> None:
+    def _read_log(self, out: Path) -> None:
         """Keep the lines up to the checkpoint: later ones will be made again."""
-        path = self.out / "metrics.jsonl"
+        path = out / "metrics.jsonl"
         for text in path.read_text().splitlines() if path.exists() else []:
             try:
                 line = json.loads(text)
@@ -80,14 +85,14 @@ class RunFolder:
                 self.lines.append(line)
 
     def _rewrite_log(self) -> None:
-        new = self.out / "metrics.jsonl.new"
+        new = self._file("metrics.jsonl.new")
         new.write_text("".join(json.dumps(line) + "\n" for line in self.lines))
-        os.replace(new, self.out / "metrics.jsonl")
+        os.replace(new, self._file("metrics.jsonl"))
 
     def log(self, line: Log) -> None:
         self.lines.append(line)
         if self.writes:
-            with (self.out / "metrics.jsonl").open("a") as file:
+            with self._file("metrics.jsonl").open("a") as file:
                 file.write(json.dumps(line) + "\n")
 
     def checkpoint(self, step: int, seconds: float) -> None:
@@ -96,13 +101,13 @@ class RunFolder:
             return
         state = {name: part.state_dict() for name, part in self.state.items()}
         state |= {"step": step, "seconds": seconds, "config": self.settings}
-        new = self.out / "checkpoint.pt.new"
+        new = self._file("checkpoint.pt.new")
         with new.open("wb") as file:
             torch.save(state, file)
             file.flush()
             os.fsync(file.fileno())
-        os.replace(new, self.out / "checkpoint.pt")
-        write_json(self.out / "train_config.json", self.settings)
+        os.replace(new, self._file("checkpoint.pt"))
+        write_json(self._file("train_config.json"), self.settings)
 
 
 def read_checkpoint(out: Path) -> dict[str, Any] | None:

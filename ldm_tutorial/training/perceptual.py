@@ -9,6 +9,7 @@ into ``$TORCH_HOME/hub/checkpoints``.
 import warnings
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -33,6 +34,8 @@ class FeatureDistance(nn.Module):
 
     The network is frozen and stays in evaluation mode. Gradients reach ``x_hat`` alone.
     """
+
+    network: Any  # one with ``maps``, unless a subclass asks otherwise
 
     def __init__(self, network: nn.Module, smallest: int):
         super().__init__()
@@ -119,7 +122,7 @@ class Alignment(nn.Module):
             ValueError: for images that are too small for SceneNet.
         """
         target = self.frozen[0].to(x.device).maps(x)[-1]
-        target = F.adaptive_avg_pool2d(target, h.shape[-2:])
+        target = F.adaptive_avg_pool2d(target, (h.shape[-2], h.shape[-1]))
         target = target - target.mean((0, 2, 3), keepdim=True)
         return 1 - F.cosine_similarity(self.translate(h), target, dim=1).mean()
 

@@ -2,12 +2,13 @@
 loss and a dictionary of numbers to log."""
 
 from dataclasses import replace
-from typing import Any
+from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
 from torch.func import functional_call
 
+from ldm_tutorial.codec import LatentCodec
 from ldm_tutorial.diffusion import add_noise, random_times
 from ldm_tutorial.gaussian import DiagonalGaussian
 from ldm_tutorial.metrics import psnr
@@ -51,7 +52,9 @@ class VAETraining(nn.Module):
     def __init__(self, vae: AutoencoderKL, loss: VAELossConfig, download: bool = False):
         super().__init__()
         self.vae, self.loss = vae, loss
-        self.discriminator = None
+        self.discriminator: PatchDiscriminator | None = None
+        self.step: Tensor
+        self.standing: Tensor
         if loss.adversarial_weight:
             shape = replace(loss.discriminator, in_channels=vae.config.in_channels)
             self.discriminator = PatchDiscriminator(shape)
@@ -63,9 +66,10 @@ class VAETraining(nn.Module):
 
     def check(self, x: Tensor) -> None:
         """Raise a ValueError for images that are too small for one of the losses."""
-        judges = [*self.frozen, *([self.discriminator] if self.discriminator else [])]
-        for judge in judges:
+        for judge in self.frozen:
             judge.check(x)
+        if self.discriminator is not None:
+            self.discriminator.check(x)
         if self.loss.band_weight:
             band_distance(x, x)
 
@@ -81,30 +85,37 @@ class VAETraining(nn.Module):
         loss, parts = vae_loss(x_hat, x, posterior, self.loss, perceptual)
         if self.discriminator is None or not self.training:
             return loss, parts
-        more, more_parts = self.adversarial(loss, x_hat, x, generator)
+        more, more_parts = self.adversarial(
+            self.discriminator, loss, x_hat, x, generator
+        )
         self.steps_done += 1
         self.step += 1
         return loss + more, parts | more_parts
 
     def adversarial(
-        self, nll: Tensor, x_hat: Tensor, x: Tensor, generator: torch.Generator
-    ) -> tuple[Tensor, dict[str, Tensor]]:
+        self,
+        discriminator: PatchDiscriminator,
+        nll: Tensor,
+        x_hat: Tensor,
+        x: Tensor,
+        generator: torch.Generator | None,
+    ) -> Values:
         """The terms of both players, and what they are made of. The discriminator
         learns from the first step; until the start the autoencoder does not listen.
 
         ``nll`` may hold the KL: it does not depend on the decoder's last layer.
         """
         config, step = self.loss, self.steps_done
-        real, fake = self.discriminator(torch.cat([x, x_hat.detach()])).chunk(2)
+        real, fake = discriminator(torch.cat([x, x_hat.detach()])).chunk(2)
         total = hinge_d_loss(real, fake)
         now = {"d_loss": total, "d_real": real.mean(), "d_fake": fake.mean()}
         if config.r1_weight and step % config.r1_every == 0:
-            now["r1"] = r1_penalty(self.discriminator, x, generator)
+            now["r1"] = r1_penalty(discriminator, x, generator)
             total = total + config.r1_every * config.r1_weight / 2 * now["r1"]
         parts = self.running(now)
         if step >= config.adversarial_start:
-            constant = {k: p.detach() for k, p in self.discriminator.named_parameters()}
-            logits = functional_call(self.discriminator, constant, (x_hat,))
+            constant = {k: p.detach() for k, p in discriminator.named_parameters()}
+            logits = functional_call(discriminator, constant, (x_hat,))
             g_loss = hinge_g_loss(logits)
             weight = adaptive_weight(nll, g_loss, self.vae.decoder.last_layer)
             total = total + config.adversarial_weight * weight * g_loss
@@ -147,7 +158,7 @@ class CachedLatentTraining(nn.Module):
         generator: torch.Generator | None = None,
     ) -> Values:
         z = DiagonalGaussian(*moments.chunk(2, dim=1)).sample(generator)
-        z_0 = self.model.codec.normalise(z)
+        z_0 = autoencoder(self.model).normalise(z)
         return self.model.loss(z_0, y, generator=generator)
 
 
@@ -166,11 +177,11 @@ class JointTraining(nn.Module):
     def __init__(self, model: LatentDiffusion, kind: str, loss: VAELossConfig):
         super().__init__()
         self.model, self.kind, self.config = model, kind, loss
-        model.codec.vae.requires_grad_(True)
+        autoencoder(model).vae.requires_grad_(True)
         self.perceptual = frozen_perceptual(loss)
-        self.alignment = None
+        self.alignment: Alignment | None = None
         if kind == "joint-aligned":
-            self.alignment = Alignment(model.denoiser.config.channels[-1])
+            self.alignment = Alignment(model.unet.config.channels[-1])
 
     def forward(
         self,
@@ -179,7 +190,7 @@ class JointTraining(nn.Module):
         *,
         generator: torch.Generator | None = None,
     ) -> Values:
-        codec = self.model.codec
+        codec = autoencoder(self.model)
         posterior = codec.vae.encode(x)
         raw = posterior.sample(generator)
         x_hat = codec.vae.decode(raw)
@@ -202,14 +213,14 @@ class JointTraining(nn.Module):
         schedule = self.model.schedule
         t = random_times(z, len(schedule), generator)
         z_t = add_noise(z, normal_like(z, generator), schedule.at(t, like=z))
-        h, _, _ = self.model.denoiser.descend(z_t, t, y)
+        h, _, _ = self.model.unet.descend(z_t, t, y)
         distance = self.alignment(h, x)
         parts["alignment"] = distance.detach()
         return loss + ALIGNMENT_WEIGHT * distance, parts
 
     def unit_scale(self, raw: Tensor) -> Tensor:
         """What the diffusion model is trained on."""
-        codec = self.model.codec
+        codec = autoencoder(self.model)
         if self.kind == "joint":
             return codec.normalise(raw)
         mean, std = moments_over_processes(raw)
@@ -218,6 +229,11 @@ class JointTraining(nn.Module):
         if self.kind == "detached":
             return codec.normalise(raw)
         return (raw - mean.view(-1, 1, 1)) / std.view(-1, 1, 1)
+
+
+def autoencoder(model: LatentDiffusion) -> LatentCodec:
+    """The codec of a model that is trained on latents."""
+    return cast(LatentCodec, model.codec)
 
 
 def frozen_perceptual(
