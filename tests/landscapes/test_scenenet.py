@@ -21,6 +21,7 @@ from ldm_tutorial.landscapes.scenenet import (
 )
 from ldm_tutorial.records import results
 from ldm_tutorial.training import fit, presets, recipes
+from ldm_tutorial.training.config import TrainConfig
 
 SHIPPED = {"scenenet": "reference", "scenenet-judge": "judge"}
 SMALL = SceneNetConfig(channels=(16, 16), features=8)
@@ -130,7 +131,7 @@ def test_a_network_that_knows_everything_has_a_small_loss():
 
 
 def test_training_lowers_the_loss(tmp_path):
-    train = fit.TrainConfig(
+    train = TrainConfig(
         steps=40, batch_size=16, learning_rate=1e-2, warmup_steps=5, log_every=2
     )
     recipe = recipes.SceneRecipe(length=64, net=SMALL, train=train)
