@@ -154,7 +154,7 @@ def test_pictures_are_light(name):
 
 # The pages around the chapters -----------------------------------------------------
 
-PAGES = ("index", "notation", "glossary", "bibliography", "register", "teaching")
+PAGES = ("index", "notation", "glossary", "bibliography", "register", "teaching", "map")
 
 
 def page(name):
