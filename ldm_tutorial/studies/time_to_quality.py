@@ -75,7 +75,7 @@ def price_list(
             autocast = torch.autocast(
                 device.type, torch.bfloat16, enabled=vae_precision == "bf16"
             )
-            loss = autocast(partial(module.to(device), x, t, None))
+            loss = autocast(partial(module.to(device), x, t))
             calls[f"{name}/vae_step"] = training_step(module, lambda f=loss: f()[0])
             gflops = {
                 "vae_step_gflops": 3 * count_flops(partial(module.vae, x)) / 1e9,

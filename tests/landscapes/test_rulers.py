@@ -7,7 +7,7 @@ from torch.testing import assert_close
 from ldm_tutorial import landscapes
 from ldm_tutorial.evaluation.features import load_judge
 from ldm_tutorial.evaluation.ratios import half_width, ratios
-from ldm_tutorial.landscapes import dataset, painting, rulers
+from ldm_tutorial.landscapes import painting, rulers
 from ldm_tutorial.landscapes.rulers import (
     BANDS,
     band_powers,
@@ -86,7 +86,7 @@ def test_blur_takes_the_high_bands_and_the_strong_edges(real):
 def plain_sea(c):
     """Water that neither waves nor glitters."""
     c = c.below(0.54)
-    water = landscapes.WATER * landscapes.light(c)
+    water = painting.WATER * painting.light(c)
     c.paint(water.expand_as(c.image), c.inside(c.y - 0.56).expand_as(c.image[:, :1]))
 
 
@@ -95,17 +95,17 @@ def bare(shape):
     return lambda u, v: (torch.full_like(u + v, -1.0), shape(u, v)[1])
 
 
-def smooth_ridge(c, layer, coarse, fine, draw=landscapes.draw_ridge):
+def smooth_ridge(c, layer, coarse, fine, draw=painting.draw_ridge):
     draw(c, layer, coarse, torch.zeros_like(fine))
 
 
 # What the renderer is told to leave out, and how much of the ruler's value may stay.
 WITHOUT = {
     "stars": ({"draw_stars": lambda c: None}, 0.1),
-    "lit windows": ({"LAMP": landscapes.GLASS}, 0.15),
+    "lit windows": ({"LAMP": painting.GLASS}, 0.15),
     "wave lines": ({"draw_water": plain_sea}, 0.2),
     "trunks": (
-        {k: bare(getattr(landscapes, k)) for k in ("conifer", "cactus", "palm")},
+        {k: bare(getattr(painting, k)) for k in ("conifer", "cactus", "palm")},
         0.4,
     ),
     "texture": ({"draw_ridge": smooth_ridge}, 0.6),
@@ -117,9 +117,7 @@ def test_a_ruler_answers_to_its_detail_alone(ruler, real, monkeypatch):
     factors, _, strong, values = real
     changed, most = WITHOUT[ruler]
     for name, value in changed.items():
-        monkeypatch.setattr(
-            dataset if name.startswith("draw") else painting, name, value
-        )
+        monkeypatch.setattr(painting, name, value)
     without = measure(landscapes.render(factors), factors.label, strong)
     found = {name: value for name, (value, _) in ratios(without, values).items()}
     assert found[ruler] < most

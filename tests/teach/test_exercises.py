@@ -345,9 +345,6 @@ def test_the_posterior_is_what_the_library_draws_from():
 
 def test_the_guidance_is_what_the_library_samples_with():
     class Net:
-        class config:
-            num_classes = 5
-
         def __call__(self, z_t, t, y):
             return z_t * (y.view(-1, 1, 1, 1) + 1)
 
@@ -355,7 +352,7 @@ def test_the_guidance_is_what_the_library_samples_with():
     y = y.long()
     cond, uncond = Net()(z, t, y), Net()(z, t, torch.full_like(y, 5))
     torch.testing.assert_close(
-        samplers.guided(Net(), y, 3.0)(z, t),
+        samplers.guided(Net(), y, 3.0, no_class=5)(z, t),
         EXERCISES["guidance"].reference(cond, uncond, 3.0),
     )
 
