@@ -20,8 +20,9 @@ from ldm_tutorial.codec import Codec, LatentCodec, PixelCodec
 from ldm_tutorial.diffusion import Objective
 from ldm_tutorial.dit import DiT
 from ldm_tutorial.flow import FlowMatching
+from ldm_tutorial.guidance import guided
 from ldm_tutorial.noise import Generators, in_float32, normal_like
-from ldm_tutorial.samplers import SAMPLERS, Sampler, guided, last
+from ldm_tutorial.samplers import SAMPLERS, Sampler, last
 from ldm_tutorial.schedule import NoiseSchedule
 from ldm_tutorial.storage import describe, load_model, rebuild, save_model
 from ldm_tutorial.unet import UNet
@@ -179,7 +180,7 @@ class LatentDiffusion(nn.Module):
                 and heun), or a function of one's own with the signature of these; of
                 the options it gets those that it names.
             eta: how noisy DDIM's steps are, 0 to 1.
-            guidance_scale: 1 is the plain model; see ``samplers.guided``.
+            guidance_scale: 1 is the plain model; see ``guidance.guided``.
             guidance_rescale: 0 to 1, for large guidance scales.
             schedule: noise levels to sample on, in place of those of the training.
             z_T: the noise to start from, (n, C, h, w); drawn if it is left out.

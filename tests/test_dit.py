@@ -15,7 +15,8 @@ from ldm_tutorial.dit import (
     positions,
     unpatchify,
 )
-from ldm_tutorial.samplers import ddim, guided, last
+from ldm_tutorial.guidance import guided
+from ldm_tutorial.samplers import ddim, last
 from ldm_tutorial.schedule import NoiseSchedule
 
 SMALL = DiTConfig(in_channels=3, patch_size=2, width=16, depth=2, num_heads=2)

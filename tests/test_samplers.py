@@ -11,6 +11,7 @@ from diffusers import (
 from torch.testing import assert_close
 
 from ldm_tutorial.diffusion import add_noise
+from ldm_tutorial.guidance import guided
 from ldm_tutorial.noise import generators, normal_like
 from ldm_tutorial.samplers import (
     ddim,
@@ -19,7 +20,6 @@ from ldm_tutorial.samplers import (
     ddpm_step,
     dpm_solver_pp,
     estimate,
-    guided,
     intervals,
     last,
 )

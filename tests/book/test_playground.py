@@ -19,7 +19,8 @@ import torch
 from ldm_tutorial import LatentDiffusion, NoiseSchedule, ScheduleConfig
 from ldm_tutorial.diffusion import add_noise
 from ldm_tutorial.evaluation.latents import slerp
-from ldm_tutorial.samplers import SAMPLERS, guided
+from ldm_tutorial.guidance import guided
+from ldm_tutorial.samplers import SAMPLERS
 
 needs_node = pytest.mark.skipif(not shutil.which("node"), reason="node is missing")
 NUMBERS = Path(__file__).parent / "playground_numbers.mjs"

@@ -12,6 +12,7 @@ from exercise_answers import RIGHT, WRONG
 
 from ldm_tutorial import metrics, samplers
 from ldm_tutorial.cost.efficiency import activation_bytes, count_flops
+from ldm_tutorial.guidance import guided
 from ldm_tutorial.layers import Attention, TimeEmbedding, conv3x3
 from ldm_tutorial.teach import check, exercises, hint, progress, solution
 from ldm_tutorial.teach.exercises import EXERCISES, NotRightYet
@@ -352,7 +353,7 @@ def test_the_guidance_is_what_the_library_samples_with():
     y = y.long()
     cond, uncond = Net()(z, t, y), Net()(z, t, torch.full_like(y, 5))
     torch.testing.assert_close(
-        samplers.guided(Net(), y, 3.0, no_class=5)(z, t),
+        guided(Net(), y, 3.0, no_class=5)(z, t),
         EXERCISES["guidance"].reference(cond, uncond, 3.0),
     )
 

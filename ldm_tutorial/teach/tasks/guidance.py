@@ -5,7 +5,7 @@ import math
 import torch
 from torch import Tensor
 
-from ldm_tutorial import samplers
+from ldm_tutorial.guidance import guided
 from ldm_tutorial.pipeline import LatentDiffusion
 from ldm_tutorial.teach.task import Case, Exercise
 from ldm_tutorial.teach.tasks.inputs import first, randn
@@ -210,5 +210,5 @@ GUIDANCE = Exercise(
             "cond was added to uncond; the difference of the two is",
         ),
     },
-    source=(guidance, samplers.guided),
+    source=(guidance, guided),
 )
