@@ -11,6 +11,7 @@ import base64
 import gzip
 import json
 import re
+import shutil
 import tempfile
 from pathlib import Path
 
@@ -96,6 +97,8 @@ def write(app):
             path.unlink()
     for name, text in made.items():
         (folder / name).write_text(text, encoding="utf8")
+    for path in MODULES.iterdir():  # Sphinx copies them only if a page has changed
+        shutil.copy(path, folder)
     app.config.playground_megabytes = round(sum(map(len, made.values())) / 1e6)
 
 

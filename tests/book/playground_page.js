@@ -8,6 +8,7 @@
 //     times      {over: {load, steps}} in ms: click to picture; 20 steps of the sampler
 //     pictures   {over: {settings: RGB bytes of what is drawn}}
 //     own        {classes, status} of the model in EXPORT
+//     embedded   the other pages whose panels were opened
 
 const fs = require("fs");
 const http = require("http");
@@ -52,7 +53,7 @@ const bytes = (page) =>
     return [...data].filter((_, i) => i % 4 < 3);
   });
 
-async function open(browser, address, options, problems) {
+async function open(browser, address, options, problems, name = "playground.html") {
   const context = await browser.newContext({ viewport: { width: 1280, height: 900 }, ...options });
   await context.addInitScript((mode) => {
     localStorage.setItem("mode", mode);
@@ -69,7 +70,7 @@ async function open(browser, address, options, problems) {
     page.asked.push(url);
     if (!/^(data|blob):/.test(url) && !url.startsWith(address)) problems.push(`leaves: ${url}`);
   });
-  await page.goto(`${address}playground.html`, { waitUntil: "load" });
+  await page.goto(address + name, { waitUntil: "load" });
   return page;
 }
 
@@ -210,6 +211,25 @@ async function ownModel(page) {
   }));
 }
 
+/** Pages that hold one panel: it opens below what they show, and draws. */
+async function embedded(browser, address, problems) {
+  const opened = [];
+  for (const name of fs.readdirSync(root).filter((one) => one.endsWith(".html"))) {
+    const text = fs.readFileSync(path.join(root, name), "utf8");
+    if (name === "playground.html" || !text.includes('class="playground"')) continue;
+    const page = await open(browser, address, {}, problems, name);
+    await click(page, problems);
+    const box = await page.$(".playground");
+    await box.screenshot({ path: path.join(pictures, `playground-in-${name}.png`) });
+    await serious(page, name, problems);
+    if (new Set(await bytes(page)).size < 20) problems.push(`${name} draws nothing`);
+    if (new URL(page.url()).hash) problems.push(`${name}: a panel changes the address`);
+    opened.push(name);
+    await page.context().close();
+  }
+  return opened;
+}
+
 async function main() {
   const report = { problems: [], times: {}, pictures: {} };
   const { problems } = report;
@@ -242,6 +262,7 @@ async function main() {
       await own(page, problems);
       report.own = await ownModel(page);
     }
+    report.embedded = await embedded(browser, places.file, problems);
     const phone = { viewport: { width: 390, height: 844 }, colorScheme: "dark", hasTouch: true, reducedMotion: "reduce" };
     const page = await open(browser, places.file, phone, problems);
     await click(page, problems);

@@ -155,6 +155,7 @@ def test_pictures_are_light(name):
 # The pages around the chapters -----------------------------------------------------
 
 PAGES = ("index", "notation", "glossary", "bibliography", "register", "teaching", "map")
+PAGES += ("playground",)
 
 
 def page(name):

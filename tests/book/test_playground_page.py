@@ -86,6 +86,10 @@ def test_a_model_of_ones_own_opens(report):
     }
 
 
+def test_panels_in_other_pages_open(report):
+    assert "index.html" in report["embedded"]
+
+
 def test_it_was_looked_at(report):
     taken = {path.name for path in PICTURES.glob("playground-*.png")}
     names = ("sample", "latent", "own", "forward")
