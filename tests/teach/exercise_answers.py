@@ -10,6 +10,7 @@ import math
 import random
 from itertools import pairwise
 
+import builder_answers
 import numpy as np
 import torch
 import torch.nn.functional as F
@@ -773,5 +774,6 @@ NEARLY = {
         (lambda p, s: 1 / p, "limit for an infinite factor"),
     ],
 }
-for exercise, answers in NEARLY.items():
+RIGHT |= builder_answers.RIGHT
+for exercise, answers in (NEARLY | builder_answers.WRONG).items():
     WRONG.setdefault(exercise, []).extend(answers)

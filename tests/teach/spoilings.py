@@ -381,6 +381,7 @@ def harmless(exercise, spoiling, what):
     known = {
         ("compression", argument_ignored, "size"): "the size cancels",
         ("frechet", other_dtype, ""): "one number, of which no gradient is asked",
+        ("diffusion_loss", other_dtype, ""): "one number; the gradient is looked at",
     }
     if spoiling is detached and not exercise.gradient:
         return "no gradient is asked for"

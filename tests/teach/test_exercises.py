@@ -55,7 +55,7 @@ def test_there_are_enough_exercises_in_every_chapter():
     chapters = [exercise.chapter for exercise in EXERCISES.values()]
     assert len(EXERCISES) >= 24
     assert all(chapters.count(n) >= 6 for n in (1, 2, 3, 5))
-    assert chapters.count(4) >= 2
+    assert chapters.count(4) >= 5
     assert chapters == sorted(chapters)
     minutes = [exercise.minutes for exercise in EXERCISES.values()]
     assert min(minutes) <= 3 and max(minutes) >= 25

@@ -162,4 +162,6 @@ def test_the_board_follows_the_pages():
         for source in maker.sources().values()
         for name in re.findall(r"{{exercise: (\w+)}}", source.read_text("utf8"))
     ]
-    assert [row.name for row in progress().rows] == asked
+    there = {int(name[:2]) for name in maker.chapters()}
+    rows = [row for row in progress().rows if row.chapter in there]
+    assert [row.name for row in rows] == asked

@@ -1,0 +1,164 @@
+"""The exercise on a sampler of second order, judged by how fast its error falls."""
+
+import torch
+from torch import Tensor
+
+from ldm_tutorial import samplers
+from ldm_tutorial.schedule import NoiseSchedule
+from ldm_tutorial.teach.task import Case, Exercise
+from ldm_tutorial.teach.tasks.deterministic import MEAN, SPREAD, calls, exact, sampling
+from ldm_tutorial.teach.tasks.inputs import randn
+
+
+def sample_2m(denoiser, schedule: NoiseSchedule, z_T: Tensor, steps: int) -> Tensor:
+    return samplers.last(samplers.dpm_solver_pp(denoiser, schedule, z_T, steps=steps))
+
+
+def destination(schedule: NoiseSchedule, z_T: Tensor) -> Tensor:
+    """Where the exact path from ``z_T`` ends, for data from N(mean, spread²): it keeps
+    how many standard deviations an array is from the mean."""
+    a = schedule.alpha_bar[-1]
+    total = (a * SPREAD**2 + 1 - a).sqrt()
+    return MEAN + SPREAD * (z_T - a.sqrt() * MEAN) / total
+
+
+def error(f, steps: int) -> float:
+    schedule = NoiseSchedule(NoiseSchedule.cosine(1000).alpha_bar.double())
+    z_T = randn(5, 16, 1, 4, 4).double()
+    found = f(exact(schedule), schedule, z_T, steps)
+    return float((found - destination(schedule, z_T)).abs().mean())
+
+
+def second_order(f) -> bool:
+    """16 times the steps divide the error by about 16², and not by 16. (Between two
+    near numbers of steps the ratio wanders, as times are whole numbers.)"""
+    return error(f, 10) / error(f, 160) > 100
+
+
+def half_log_snr(a: Tensor) -> Tensor:
+    return 0.5 * (a / (1 - a)).log()
+
+
+def solver_slip(kind: str):
+    def f(denoiser, schedule, z_T, steps):
+        z, times, before = z_T, schedule.timesteps(steps), None
+        for t, s in zip(times, [*times[1:], None], strict=True):
+            a_t = schedule.alpha_bar[t].to(z)
+            a_s = torch.ones_like(a_t) if s is None else schedule.alpha_bar[s].to(z)
+            eps = denoiser(z, torch.full((len(z),), t))
+            x0 = (z - (1 - a_t).sqrt() * eps) / a_t.sqrt()
+            h = half_log_snr(a_s) - half_log_snr(a_t)
+            ahead = x0
+            if before is not None and s is not None and kind != "first order":
+                x0_before, h_before = before
+                ratio = h / (2 * h_before)
+                ratio = h_before / (2 * h) if kind == "ratio turned" else ratio
+                ratio = h / h_before if kind == "half missing" else ratio
+                ratio = -ratio if kind == "backwards" else ratio
+                ratio = 0.5 if kind == "even steps" else ratio
+                ahead = x0 + ratio * (x0 - x0_before)
+            if kind != "first one kept" or before is None:
+                before = x0, h
+            if kind == "keeps the line":
+                before = ahead, h
+            shrink = ((1 - a_s) / (1 - a_t)).sqrt()
+            z = shrink * z + (a_s.sqrt() - shrink * a_t.sqrt()) * ahead
+        return z
+
+    return f
+
+
+def case(steps: int, T: int, seed: int) -> Case:
+    return Case(
+        sampling(steps, T, seed),
+        note=f"an exact denoiser, a schedule of {T} times and {steps} "
+        f"step{'s' if steps > 1 else ''}",
+        rtol=1e-3,
+        atol=1e-3,
+    )
+
+
+DPM_SOLVER = Exercise(
+    name="dpm_solver_2m",
+    chapter=3,
+    minutes=25,
+    difficulty=3,
+    trains="what the order of a method is, and what one more look back is worth",
+    title="a sampler of second order",
+    prompt=(
+        "DDIM takes $\\hat z_0$ to stand still during a step. DPM-Solver++(2M) draws a "
+        "line through the last two estimates. Measure time as $\\lambda = \\tfrac12 "
+        "\\ln \\big(\\bar\\alpha / (1 - \\bar\\alpha)\\big)$, and let $h = \\lambda_s "
+        "- \\lambda_t$ be the length of this step, $h'$ that of the one before. The "
+        "line, read in the middle of this step, is at $\\hat z_0 + \\frac{h}{2 h'} "
+        "(\\hat z_0 - \\hat z_0')$, with the estimate $\\hat z_0'$ of the step "
+        "before. Put it into DDIM's step, written without the noise: $z_s = r\\,z_t + "
+        "(\\sqrt{\\bar\\alpha_s} - r\\sqrt{\\bar\\alpha_t})\\,D$ with $r = \\sqrt{(1 - "
+        "\\bar\\alpha_s) / (1 - \\bar\\alpha_t)}$. The first step, which has no step "
+        "before it, and the last one, to $\\bar\\alpha_s = 1$, where $h$ is infinite, "
+        "take $D = \\hat z_0$. Times, denoiser and arguments are as in `sampler`. The "
+        "checker takes 16 times the steps and watches how far the error falls."
+    ),
+    reference=sample_2m,
+    lines="15-20 lines",
+    cases=(case(1, 1000, 1), case(5, 1000, 2), case(20, 1000, 3), case(7, 200, 4)),
+    properties=(
+        (
+            "The denoiser should be called once a step, at the schedule's times: what "
+            "is needed of the step before is kept, not asked again.",
+            calls,
+        ),
+        (
+            "With 16 times the steps the error should fall by a factor of about 16², "
+            "which is second order. Yours falls more slowly.",
+            second_order,
+        ),
+    ),
+    hints=(
+        "Begin with your sampler, and write its step with r. Nothing should change: "
+        "that is first order, D = x0.",
+        "Keep two things from step to step: the estimate x0 and the length h. Before "
+        "the first step they are None.",
+        "alpha_bar_s = 1 makes λ infinite. So ask first whether there is a step before "
+        "and a next time; only then compute h / (2 h') and the line.",
+    ),
+    misconceptions={
+        "first order": (
+            solver_slip("first order"),
+            "this is DDIM: the estimate of the step before is not used",
+        ),
+        "ratio turned": (
+            solver_slip("ratio turned"),
+            "the ratio of the two lengths is turned: h of this step stands above",
+        ),
+        "half missing": (
+            solver_slip("half missing"),
+            "the ½ is missing: the line is read in the middle of the step, not at its "
+            "end",
+        ),
+        "backwards": (
+            solver_slip("backwards"),
+            "the line is followed backwards: the difference is x0 minus the one before",
+        ),
+        "even steps": (
+            solver_slip("even steps"),
+            "½ was taken for h / (2 h'), as if all steps were equally long in λ",
+        ),
+        "first one kept": (
+            solver_slip("first one kept"),
+            "the estimate of the first step is used throughout; it has to be the one "
+            "just before",
+        ),
+        "keeps the line": (
+            solver_slip("keeps the line"),
+            "what was kept for the next step is the point on the line; keep the "
+            "estimate x0 itself",
+        ),
+    },
+    source=(
+        samplers.dpm_solver_pp,
+        samplers.dpm_solver_step,
+        samplers.half_log_snr,
+        samplers.intervals,
+    ),
+)
