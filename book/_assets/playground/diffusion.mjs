@@ -1,6 +1,6 @@
 // Diffusion in one short file: schedule, forward process, guidance, samplers.
 //
-// These are the equations of ldm_tutorial/schedule.py, diffusion.py and samplers.py,
+// These are the equations of ldm_tutorial/{schedule,diffusion,guidance,samplers}.py,
 // under the same names; tests/book/test_playground.py holds them to the library's
 // numbers. An array (z_t, eps ...) is a Float32Array of one image; alphaBar[t] is what
 // is left of the signal's variance at time t.
