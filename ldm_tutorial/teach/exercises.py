@@ -237,4 +237,5 @@ def prompt_markdown(name: str) -> str:
     """The task, headed by its title and its minutes."""
     exercise = find(name)
     minutes = f"{exercise.minutes} minute{'s' if exercise.minutes > 1 else ''}"
-    return f"**Your turn: {exercise.title}** ({minutes}). {exercise.prompt}"
+    trains = f" It trains {exercise.trains}." if exercise.trains else ""
+    return f"**Your turn: {exercise.title}** ({minutes}). {exercise.prompt}{trains}"

@@ -52,8 +52,8 @@ HINGE = Exercise(
         "max(0, a) of a tensor is torch.relu(a) or a.clamp(min=0).",
         "A real patch costs nothing once its logit is above 1, a fake one once it is "
         "below -1.",
-        "0.5 * (torch.relu(1 - real_logits).mean() + "
-        "torch.relu(1 + fake_logits).mean())",
+        "Take the mean of each of the two after the maximum, not before, and half "
+        "of their sum.",
     ),
     misconceptions={
         "no hinge": (
@@ -204,7 +204,8 @@ ADAPTIVE = Exercise(
         "(g,) = torch.autograd.grad(nll, last_layer, retain_graph=True) is the "
         "gradient of the reconstruction; the same with g_loss.",
         ".norm() makes a number of each. The reconstruction's is above the line.",
-        "(nll_grad.norm() / (g_grad.norm() + 1e-4)).detach()",
+        "Guard the division with the small number below the line, and cut the "
+        "result out of the graph.",
     ),
     misconceptions={
         "upside down": (

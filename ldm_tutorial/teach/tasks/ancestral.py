@@ -103,7 +103,9 @@ POSTERIOR = Exercise(
         "alpha = alpha_bar_t / alpha_bar_s and beta = 1 - alpha are the step's own.",
         "The mean weighs two opinions: sqrt(alpha_bar_s) · beta · x0 and "
         "sqrt(alpha) · (1 - alpha_bar_s) · z_t, both over (1 - alpha_bar_t).",
-        "The variance is beta * (1 - alpha_bar_s) / (1 - alpha_bar_t).",
+        "The variance is that of the step forward, β, made smaller by a ratio of 1 "
+        "- ᾱ at the two times. Which stands above, so that it vanishes where ᾱ_s = "
+        "1?",
     ),
     misconceptions={
         "alpha-bar for alpha": (
@@ -268,7 +270,7 @@ DDPM_STEP = Exercise(
     hints=(
         "mean, variance = posterior(z_t, x0, alpha_bar_t, alpha_bar_s)",
         "Noise of variance v is standard normal noise times the root of v.",
-        "return mean + variance.sqrt() * noise",
+        "Add that noise to the mean, and hand `generator` on to torch.randn.",
     ),
     misconceptions={
         "variance for its root": (

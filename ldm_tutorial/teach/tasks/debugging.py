@@ -53,7 +53,7 @@ FIND_THE_BUG = Exercise(
     chapter=4,
     minutes=30,
     difficulty=3,
-    trains="to find a bug by experiments, where no error is raised",
+    trains="finding a bug by experiments, where no error is raised",
     title="a sampler with a bug in it",
     prompt=(
         "`box(denoiser, z_T, y)` is somebody's sampler, with guidance. It runs, and "

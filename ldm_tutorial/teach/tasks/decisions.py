@@ -73,7 +73,7 @@ CHOOSE_WEIGHT = Exercise(
     chapter=2,
     minutes=10,
     difficulty=3,
-    trains="to decide from a table with intervals, and to hand a number on in its unit",
+    trains="deciding from a table with intervals, and handing a number on in its unit",
     title="which weight to take",
     prompt=(
         "Somebody has trained autoencoders at several KL `weights` and measured how "
@@ -250,7 +250,7 @@ COMPARE = Exercise(
     chapter=4,
     minutes=12,
     difficulty=3,
-    trains="to judge a difference against its uncertainty, and to admit ignorance",
+    trains="judging a difference against its uncertainty, and admitting ignorance",
     title="better, worse, or cannot tell",
     prompt=(
         "Two models were trained with the same n seeds and scored, the higher the "

@@ -71,7 +71,8 @@ DDIM_STEP = Exercise(
         "Your x0_from_eps(z_t, eps, alpha_bar_t) is the first line.",
         "The second is the forward equation at s, with the two guesses in place of the "
         "truth.",
-        "alpha_bar_s.sqrt() * x0 + (1 - alpha_bar_s).sqrt() * eps",
+        "Both factors belong to the time s now: that of the estimate and that of "
+        "the noise.",
     ),
     misconceptions={
         "x0 alone": (
@@ -252,8 +253,8 @@ SAMPLER = Exercise(
         "In the loop: t_batch = torch.full((len(z),), t, device=z.device), eps = "
         "denoiser(z, t_batch), and alpha_bar at both ends, 1 at the clean one "
         "(torch.tensor(1.0)).",
-        "The last line of the loop is your step: z = ddim_step(z, eps, alpha_bar_t, "
-        "alpha_bar_s). After the loop, return z.",
+        "One line is left in the loop: your step, from one alpha_bar to the other, "
+        "whose result is the next z.",
     ),
     misconceptions={
         "last step left out": (

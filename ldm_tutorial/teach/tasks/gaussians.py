@@ -51,8 +51,8 @@ REPARAMETERISE = Exercise(
         "Shift and scale: a standard normal number times σ, plus μ, is normal with "
         "mean μ and standard deviation σ.",
         "logvar = ln σ². So σ² = exp(logvar), and σ is its square root.",
-        "The root of an exponential is the exponential of half: "
-        "mu + torch.exp(0.5 * logvar) * eps.",
+        "The root of an exponential is the exponential of half the exponent. Shift "
+        "by mu, and scale eps with that.",
     ),
     misconceptions={
         "logvar as sigma": (
@@ -131,7 +131,8 @@ KL = Exercise(
     hints=(
         "Three forces and a constant: ½ (μ² + σ² - 1 - ln σ²).",
         "ln σ² is logvar itself, and σ² is logvar.exp().",
-        "0.5 * (mu**2 + logvar.exp() - 1 - logvar)",
+        "Both σ² and ln σ² can be had from logvar without a root. Do not forget the "
+        "half.",
     ),
     misconceptions={
         "half missing": (

@@ -103,7 +103,8 @@ CLASS_DROPOUT = Exercise(
         "torch.rand(y.shape, device=y.device) is a number between 0 and 1 for each "
         "label. With which probability is it below share?",
         "hidden = torch.rand(y.shape) < share is true for the labels to replace.",
-        "torch.where(hidden, no_class, y), or y.masked_fill(hidden, no_class)",
+        "torch.where(condition, a, b) takes a where the condition holds. Which of "
+        "the two is y?",
     ),
     misconceptions={
         "share kept": (
@@ -173,7 +174,7 @@ GUIDANCE = Exercise(
     hints=(
         "The way from uncond to cond is cond - uncond.",
         "Go the whole way and you are at cond; go twice as far and you are beyond it.",
-        "uncond + guidance_scale * (cond - uncond)",
+        "Start at uncond and add the way, guidance_scale times.",
     ),
     misconceptions={
         "terms exchanged": (

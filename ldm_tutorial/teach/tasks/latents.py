@@ -49,7 +49,7 @@ SCALING = Exercise(
         "A standard deviation for each channel is taken over all the other dimensions: "
         "images, rows and columns.",
         "z.std((0, 2, 3)) has shape (C,). Multiplying by which number makes that 1?",
-        "1 / z.std((0, 2, 3))",
+        "A factor that turns a standard deviation s into 1 is one over s.",
     ),
     misconceptions={
         "the standard deviation itself": (
@@ -133,7 +133,8 @@ NORMALISE = Exercise(
         "is the third from the right.",
         "mean.view(-1, 1, 1) has shape (C, 1, 1) and meets the channels; so does "
         "mean[:, None, None].",
-        "(raw - mean.view(-1, 1, 1)) / std.view(-1, 1, 1)",
+        "Subtract first, then divide, both with statistics that were given two more "
+        "dimensions.",
     ),
     misconceptions={
         "along the columns": (
@@ -245,7 +246,8 @@ SLERP = Exercise(
         "(a * b).sum() and .norm().",
         "theta = torch.acos(...). The weights are sin((1 - t) θ) / sin θ for a and "
         "sin(t θ) / sin θ for b.",
-        "(((1 - t) * theta).sin() * a + (t * theta).sin() * b) / theta.sin()",
+        "Weigh a with the sine of (1 - t) θ and b with that of t θ, and divide the "
+        "sum by one more sine.",
     ),
     misconceptions={
         "linear": (

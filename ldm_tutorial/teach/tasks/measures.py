@@ -38,7 +38,8 @@ COMPRESSION = Exercise(
         "Count both sides. The image has 3 · size · size values.",
         "The latent has latent_channels values at each of (size / downsampling)² "
         "places.",
-        "Divide the two. The size cancels: 3 · downsampling² / latent_channels.",
+        "Divide the first count by the second. Does the size of the image still "
+        "matter?",
     ),
     misconceptions={
         "one side only": (
@@ -112,7 +113,8 @@ PSNR = Exercise(
         "but not over the batch: .mean((1, 2, 3)) or .flatten(1).mean(1).",
         "PSNR compares the square of the peak with that error: peak**2 / mse. Values "
         "run from -1 to 1, so the peak is 2.",
-        "10 times the logarithm to base 10: 10 * torch.log10(4 / mse).",
+        "Decibels are ten times a logarithm. Of which base, and of which of the two "
+        "ratios, so that a better image has more of them?",
     ),
     misconceptions={
         "peak of one": (

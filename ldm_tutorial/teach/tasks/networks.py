@@ -75,7 +75,8 @@ TIME_EMBEDDING = Exercise(
         "(dim // 2)).",
         "Every time meets every frequency: t[:, None] * frequency has shape "
         "(B, dim / 2).",
-        "torch.cat([angle.cos(), angle.sin()], dim=1)",
+        "Cosines and sines are two arrays of the same shape, (B, dim / 2): join "
+        "them along the second dimension, cosines first.",
     ),
     misconceptions={
         "sines first": (

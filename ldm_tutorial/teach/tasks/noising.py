@@ -82,7 +82,8 @@ ADD_NOISE = Exercise(
         "schedule.alpha_bar[t] picks a value for each image: shape (B,).",
         "Against (B, C, h, w) that would line up with the columns. .view(-1, 1, 1, 1) "
         "makes it (B, 1, 1, 1); schedule.at(t, like=z_0) does both.",
-        "a = schedule.at(t, like=z_0); return a.sqrt() * z_0 + (1 - a).sqrt() * eps",
+        "Each share of the variance is ᾱ or 1 - ᾱ. Which factor multiplies an array "
+        "to give it that variance?",
     ),
     misconceptions={
         "roots missing": (
@@ -186,7 +187,8 @@ V_TARGET = Exercise(
         "c goes with z_0 and s with eps.",
         "In v they change places, and one sign turns: (z_t, v) is (z_0, eps) turned by "
         "an angle.",
-        "alpha_bar_t.sqrt() * eps - (1 - alpha_bar_t).sqrt() * z_0",
+        "In z_t the root of ᾱ goes with z_0. Let it go with eps, give the other "
+        "factor to z_0, and choose the sign for which ᾱ = 0 gives -z_0.",
     ),
     misconceptions={
         "sign": (
@@ -256,7 +258,8 @@ X0 = Exercise(
         "Forward: z_t = sqrt(alpha_bar_t) z_0 + sqrt(1 - alpha_bar_t) eps. Only z_0 is "
         "unknown.",
         "Subtract the noise's share first, then divide by what multiplies z_0.",
-        "(z_t - (1 - alpha_bar_t).sqrt() * eps) / alpha_bar_t.sqrt()",
+        "The division is by a factor of z_0, and so by a root; it applies to all "
+        "that is left after the subtraction.",
     ),
     misconceptions={
         "not divided": (

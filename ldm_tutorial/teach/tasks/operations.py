@@ -36,7 +36,8 @@ CONV_FLOPS = Exercise(
         "in_channels.",
         "There are out_channels of such values at each of side² positions, and every "
         "product is also added: a factor of 2.",
-        "2 * kernel**2 * in_channels * out_channels * side**2",
+        "Multiply: the window, both numbers of channels, the positions, and the "
+        "factor of 2. Which of them are squared?",
     ),
     misconceptions={
         "multiply-adds": (
@@ -120,7 +121,7 @@ ATTENTION_FLOPS = Exercise(
         "There are four.",
         "Every position meets every other: N² scalar products of C numbers each, 2 C "
         "operations.",
-        "The averages cost the same again: 8 * N * C**2 + 4 * N**2 * C.",
+        "The averages of the values cost the same again. Add up the three parts.",
     ),
     misconceptions={
         "multiply-adds": (
@@ -189,7 +190,7 @@ ACTIVATIONS = Exercise(
     hints=(
         "Count the numbers in one input first.",
         "batch · channels · side² numbers, for each of the layers.",
-        "batch * channels * side**2 * layers * bytes_per_value",
+        "Multiply the count by the number of layers and by the bytes of a number.",
     ),
     misconceptions={
         "side not squared": (

@@ -46,7 +46,8 @@ KL_WEIGHT = Exercise(
         "mean(error)?",
         "Divide everything by pixel_values. What is left of the second term is "
         "weight / pixel_values · sum(KL).",
-        "sum(KL) = latent_elements · mean(KL): weight * latent_elements / pixel_values",
+        "A sum is its mean times the number of terms. Put that in, and collect what "
+        "stands before mean(KL).",
     ),
     misconceptions={
         "upside down": (
@@ -104,7 +105,7 @@ BITS = Exercise(
         "Independent elements: the cost of an image is the sum over its elements, "
         "dimensions 1, 2 and 3.",
         "A bit is ln 2 = 0.693 nats, so there are more bits than nats.",
-        "kl.sum((1, 2, 3)) / math.log(2)",
+        "One nat is 1 / ln 2 bits. Do you multiply by ln 2, or divide?",
     ),
     misconceptions={
         "nats": (
@@ -212,7 +213,8 @@ ACTIVE = Exercise(
         "First what every element of every image spends: your own "
         "kl_to_standard_normal(mu, logvar).",
         "Its mean over dimension 0 is what each element spends on average.",
-        "(kl.mean(0) >= least).float().mean()",
+        "Compare the averages with least: that is true or false for each element, "
+        "and the share of true ones is a mean of numbers.",
     ),
     misconceptions={
         "counted per image": (
@@ -289,7 +291,8 @@ FREE_BITS = Exercise(
         "What an element spends is an average over images: kl.mean(0).",
         '"At least" is a maximum: .clamp(min=allowance). Below its bound a clamp has '
         "no slope, so nothing pulls.",
-        "kl.mean(0).clamp(min=allowance).mean()",
+        "Three steps in this order: mean over the batch, bound from below, mean "
+        "over what is left.",
     ),
     misconceptions={
         "clamped per image": (

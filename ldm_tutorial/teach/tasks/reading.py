@@ -63,7 +63,7 @@ READ_CURVES = Exercise(
     chapter=4,
     minutes=15,
     difficulty=3,
-    trains="to read a log: which curve may be believed, and which one gives it the lie",
+    trains="reading a log: which curve may be believed, and which one gives it the lie",
     title="what became of a training",
     prompt=(
         "`log` holds the curves of a training, tensors of 25 values each, every fourth "

@@ -32,7 +32,8 @@ BREAK_EVEN = Exercise(
         "Write down what each has spent after N images: one is a line through zero, "
         "the other starts higher and rises more slowly.",
         "pixel · N = autoencoder + encode · images + latent · N. Solve for N.",
-        "(autoencoder + encode * images) / (pixel - latent)",
+        "Bring what depends on N to one side. What multiplies N is what a single "
+        "image wins back.",
     ),
     misconceptions={
         "saving forgotten": (
@@ -104,7 +105,7 @@ SPEEDUP = Exercise(
     hints=(
         "Add up the time of one sample on each side.",
         "On pixels steps · pixel, on latents steps · latent + decode.",
-        "steps * pixel / (steps * latent + decode)",
+        "How many times faster is the first time over the second.",
     ),
     misconceptions={
         "decoder forgotten": (
@@ -174,7 +175,8 @@ AMDAHL = Exercise(
         "Let the sample take one unit of time: decode_share of it for the decoder and "
         "1 - decode_share for the steps.",
         "Afterwards it takes decode_share + (1 - decode_share) / factor.",
-        "1 / (decode_share + (1 - decode_share) / factor)",
+        "The speed-up is the time before over the time afterwards, and the time "
+        "before was one.",
     ),
     misconceptions={
         "decoder faster": (

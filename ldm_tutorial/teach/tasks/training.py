@@ -66,8 +66,8 @@ CACHED = Exercise(
         "mu, logvar = moments.chunk(2, dim=1) cuts the channels in two.",
         "Chapter 1's reparameterise(mu, logvar, eps) samples, chapter 2's "
         "normalise(raw, mean, std) scales.",
-        "raw = mu + (0.5 * logvar).exp() * eps, then (raw - mean.view(-1, 1, 1)) / "
-        "std.view(-1, 1, 1)",
+        "Sample first, then bring the sample to unit scale, with the statistics "
+        "shaped so that they meet the channels.",
     ),
     misconceptions={
         "variance as sigma": (
@@ -175,7 +175,8 @@ MIN_SNR = Exercise(
         "The minimum of a tensor and a number is .clamp(max=gamma).",
         "Noisy times have a small SNR: there the minimum is the SNR itself, and the "
         "weight 1.",
-        "snr.clamp(max=gamma) / snr",
+        "Written as the smaller of two numbers, γ / SNR and 1, nothing can become 0 "
+        "/ 0.",
     ),
     misconceptions={
         "for x0": (
@@ -240,7 +241,7 @@ EMA = Exercise(
         "The two shares add up to one.",
         "decay is close to 1 so that the average moves slowly: it belongs to the old "
         "average.",
-        "decay * average + (1 - decay) * current",
+        "A sum of two products: each array with its share.",
     ),
     misconceptions={
         "shares exchanged": (

@@ -83,7 +83,7 @@ UNET_FORWARD = Exercise(
     chapter=3,
     minutes=15,
     difficulty=3,
-    trains="to read a network from its parts, and what a skip connection is in code",
+    trains="reading a network from its parts, and what a skip connection is in code",
     title="the way through a UNet",
     prompt=(
         "The parts are built; wire them. `unet.time_embedding(t)` and "
