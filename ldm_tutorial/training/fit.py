@@ -199,9 +199,9 @@ def train_ldm(
         if on_log:
             on_log(line)
 
-    described |= unfinished.model_of(model)
     if dataset is None and recipe.data not in NAMES:
         described["classes"] = list(classes)
+    described |= unfinished.model_of(model)
     run = Run(recipe, described, out, logged, on_start, Shown(model, show, show_every))
     log = run.train(module, data, held_out)
     model.eval()
