@@ -99,6 +99,21 @@ def test_stars_are_counted_and_may_stand_elsewhere():
     assert float(band_distance(smeared, real)) > cost[0]
 
 
+def test_points_are_not_replaced_by_something_even_of_the_same_mean():
+    """One point in every 8 x 8 pixels, or a sixteenth of it in every 2 x 2: the means
+    of the finest bands agree, and their fourth powers do not."""
+    points, even = torch.zeros(2, 1, 3, 33, 33)
+    points[..., ::8, ::8] = 3.2
+    even[..., ::2, ::2] = 0.2
+    strengths = [
+        [strength(haar(x[..., :32, :32])[1], p).mean() for x in (points, even)]
+        for p in (1, 4)
+    ]
+    assert_close(*strengths[0], atol=0.02, rtol=0)
+    assert strengths[1][0] > 7 * strengths[1][1]
+    assert float(band_distance(even, points, levels=1)) > 0.8
+
+
 def test_a_faint_weave_over_a_smooth_sky_costs_much():
     """Two hundredths of contrast, which an error per pixel hardly sees."""
     sky = torch.linspace(-0.5, 0.5, 33).view(1, 1, 33, 1).expand(1, 3, 33, 33)
