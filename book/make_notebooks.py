@@ -20,6 +20,7 @@ import re
 import sys
 import time
 import tomllib
+from html import escape
 from pathlib import Path
 
 import jupytext
@@ -154,7 +155,23 @@ def execute(notebook) -> float:
         for output in cell.get("outputs", ()):
             # A page without a kernel shows the plain text of a widget instead.
             output.get("data", {}).pop(WIDGET, None)
+    describe_pictures(notebook)
     return seconds
+
+
+def describe_pictures(notebook) -> None:
+    """Give pictures inside HTML the text that the cell has for its image."""
+    for cell in notebook.cells:
+        alt = cell.metadata.get("mystnb", {}).get("image", {}).get("alt")
+        for output in cell.get("outputs", ()) if alt else ():
+            html = output.get("data", {}).get("text/html", "")
+            output_with = re.sub(
+                r'(data-alt="cell" [^>]*?)alt="[^"]*"',
+                lambda m, alt=alt: f'{m[1]}alt="{escape(alt)}"',
+                html,
+            )
+            if output_with != html:
+                output["data"]["text/html"] = output_with
 
 
 def describe(notebook, error: CellExecutionError) -> str:
@@ -278,6 +295,7 @@ def keep_outputs(notebook, path: Path) -> float:
         raise ChapterError("a code cell has changed; execute it: leave --prose out")
     for before, cell in zip(old, new, strict=True):
         cell.outputs, cell.execution_count = before.outputs, before.execution_count
+    describe_pictures(notebook)
     return 0.0
 
 

@@ -48,6 +48,8 @@ def lines(
     for k, (name, (x, y, *rest)) in enumerate(series.items()):
         style = {"color": f"C{k}", "ls": (styles or {}).get(name, "-")}
         x, y = [float(one) for one in x], [float(one) for one in y]
+        if not x:  # nothing was measured; the colour stays reserved
+            continue
         if rest:
             style |= {"yerr": visible(y, rest[0], "y" in log), "capsize": 3}
             axis.errorbar(x, y, marker=marks or None, **style)

@@ -276,13 +276,13 @@ def scale() -> Sketch:
         if i:
             sketch.text(140, y + 14, what, small=True, anchor="end", dim=True)
         else:
-            sketch.text(259, y + 14, ours, bold=True)
-            sketch.text(541, y + 14, theirs, bold=True)
+            sketch.text(263, y + 14, ours, bold=True)
+            sketch.text(549, y + 14, theirs, bold=True)
             continue
-        sketch.box(156, y, 206, 27, ours, colour=BLUE)
-        sketch.box(438, y, 206, 27, theirs, colour=BLUE if same else ORANGE)
+        sketch.box(156, y, 214, 27, ours, colour=BLUE)
+        sketch.box(442, y, 214, 27, theirs, colour=BLUE if same else ORANGE)
         if same:
-            sketch.text(400, y + 14, "=", bold=True)
+            sketch.text(406, y + 14, "=", bold=True)
         else:
-            sketch.arrow((366, y + 14), (434, y + 14))
+            sketch.arrow((374, y + 14), (438, y + 14))
     return sketch

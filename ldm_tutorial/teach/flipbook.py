@@ -191,7 +191,8 @@ def tile(page: Mapping[str, Tensor], side: int) -> Tensor:
     rows = []
     for images in page.values():
         x = coloured(images).permute(0, 3, 1, 2)  # (B, 3, h, w) in [0, 1]
-        x = F.interpolate(x, side, mode="nearest")
+        if x.shape[-2] == x.shape[-1]:
+            x = F.interpolate(x, side, mode="nearest")
         x = F.pad(x, [EDGE] * 4, mode="replicate")
         rows.append(torch.cat(list(x), dim=-1))
     image = torch.cat(rows, dim=-2).permute(1, 2, 0)
@@ -243,16 +244,22 @@ def page_html(names: Sequence[str], titles: Sequence[str], width: int) -> str:
 
 
 def frames_html(
-    urls: Sequence[str], alts: Sequence[str], shape: torch.Size, side: int, start: int
+    urls: Sequence[str],
+    alts: Sequence[str],
+    shape: torch.Size,
+    side: int,
+    start: int,
+    high: int | None = None,
 ) -> str:
-    """The frames, of which one is visible."""
+    """The frames, of which one is visible; a tile is `side` wide and `high` high."""
     height, width, _ = shape
     images = "".join(
         f'<img width="{width}" height="{height}" decoding="sync" alt="{escape(alt)}"'
         f'{"" if i == start else " hidden"} src="{url}">'
         for i, (url, alt) in enumerate(zip(urls, alts, strict=True))
     )
-    cuts = ", ".join(gaps(*turn, side) for turn in ((90, width), (180, height)))
+    turns = (90, width, side), (180, height, high or side)
+    cuts = ", ".join(gaps(*turn) for turn in turns)
     style = f"mask-image: {cuts}; mask-composite: intersect"
     return f'<div class="flipbook-frames" style="{style}">{images}</div>'
 

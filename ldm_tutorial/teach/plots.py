@@ -53,50 +53,6 @@ def to_pixels(x: Tensor) -> Tensor:
     return (63 * x).round() / 63
 
 
-def show_grid(x: Tensor, columns: int = 8, size: float = 1.0, titles=None) -> None:
-    """Images (B, 3, H, W) side by side, ``size`` inches each."""
-    rows = [x[i : i + columns] for i in range(0, len(x), columns)]
-    show_rows([(None, row) for row in rows], size=size, titles=titles)
-
-
-def show_rows(rows, size: float = 1.0, titles=None) -> None:
-    """Rows of images under each other, each with its name on the left.
-
-    Args:
-        rows: dict of name -> images (B, 3, H, W), or (name, images) pairs. Arrays with
-            another number of channels, (B, C, h, w), are drawn one channel each, from
-            blue (-3) to red (3): pass them as (B * C, 1, h, w).
-        titles: one title a column, above the first row.
-
-    Raises:
-        ValueError: if there is nothing to draw, or for another number of channels.
-    """
-    import matplotlib.pyplot as plt
-
-    rows = list(rows.items()) if isinstance(rows, dict) else list(rows)
-    check_rows(rows)
-    columns = max(len(images) for _, images in rows)
-    figure, axes = plt.subplots(
-        len(rows),
-        columns,
-        figsize=(size * columns + 0.9 * any(n for n, _ in rows), size * len(rows)),
-        squeeze=False,
-        layout="constrained",
-    )
-    figure.get_layout_engine().set(w_pad=0.01, h_pad=0.01, wspace=0.02, hspace=0.02)
-    for i, (name, images) in enumerate(rows):
-        for axis in axes[i]:
-            axis.set(xticks=[], yticks=[])
-            axis.spines[:].set_visible(False)
-        for axis, image in zip(axes[i], images, strict=False):
-            draw(axis, image)
-        if name:
-            axes[i, 0].set_ylabel(name, rotation=0, ha="right", va="center")
-    for axis, title in zip(axes[0], titles or [], strict=False):
-        axis.set_title(title, fontsize=9)
-    plt.show()
-
-
 def check_rows(rows: list) -> None:
     """Raise a ValueError for rows that cannot be drawn."""
     if not any(len(images) for _, images in rows):
@@ -107,16 +63,6 @@ def check_rows(rows: list) -> None:
                 f"got arrays of shape {tuple(images[0].shape)}; give images (3, H, W), "
                 "or one channel at a time: (1, h, w)"
             )
-
-
-def draw(axis, image: Tensor) -> None:
-    """One image: three channels in colour, one channel in a diverging map."""
-    if len(image) == 3:
-        axis.imshow(to_pixels(image[None])[0].numpy(), interpolation="nearest")
-    else:
-        values = image[0].detach().cpu().float().numpy()
-        axis.imshow(values, cmap="RdBu_r", vmin=-3, vmax=3)
-    axis.grid(False)
 
 
 def curves(log: list[dict], *names: str, x: str = "step", logy: bool = False) -> None:

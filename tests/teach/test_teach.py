@@ -17,7 +17,7 @@ from ldm_tutorial.teach import (
     show_rows,
     show_source,
 )
-from ldm_tutorial.teach.plots import COLOURS, GREY, to_pixels
+from ldm_tutorial.teach.plots import COLOURS, GREY
 
 # Without a display Agg is silent; with one it says that it cannot open a window.
 pytestmark = pytest.mark.filterwarnings("ignore:FigureCanvasAgg is non-interactive")
@@ -40,12 +40,6 @@ def drawn(plt):
     figure = plt.figure(number)
     figure.canvas.draw()
     return figure
-
-
-def shown(axis):
-    """The array that an axis shows."""
-    (image,) = axis.images
-    return torch.as_tensor(image.get_array().filled(torch.nan))
 
 
 def test_setup_sets_one_style_and_names_the_device(plt, monkeypatch):
@@ -87,45 +81,6 @@ def test_colours_are_readable_on_a_light_and_on_a_dark_page():
     for page in ("#ffffff", "#121212"):
         assert contrast(GREY, page) > 4, page  # text
         assert all(contrast(colour, page) > 2.3 for colour in COLOURS), page  # lines
-
-
-@pytest.mark.parametrize("prepared", [True, False])
-def test_a_grid_shows_every_image_once(plt, prepared):
-    if prepared:
-        setup()
-    x = torch.rand(5, 3, 6, 8) * 2 - 1
-    show_grid(x, columns=3, titles=["a", "b", "c"])
-    axes = drawn(plt).axes
-    assert len(axes) == 6 and not axes[5].images
-    for axis, image in zip(axes[:5], x, strict=True):
-        torch.testing.assert_close(shown(axis), to_pixels(image[None])[0])
-    assert [axis.get_title() for axis in axes] == ["a", "b", "c", "", "", ""]
-    assert not any(len(axis.get_xticks()) + len(axis.get_yticks()) for axis in axes)
-
-
-def test_rows_have_their_names_and_one_channel_is_drawn_in_a_diverging_map(plt):
-    setup()
-    x, z = torch.zeros(2, 3, 8, 8), torch.randn(3, 1, 4, 4)
-    show_rows({"image": x, "latent": z}, size=0.5)
-    axes = drawn(plt).axes
-    assert len(axes) == 6
-    assert [axes[i].get_ylabel() for i in (0, 3)] == ["image", "latent"]
-    assert not axes[2].images  # the first row is shorter
-    torch.testing.assert_close(shown(axes[4]), z[1, 0])
-    image = axes[4].images[0]
-    assert image.get_cmap().name == "RdBu_r" and image.get_clim() == (-3, 3)
-    assert axes[0].get_window_extent().width > 30  # the pictures keep their room
-
-
-def test_rows_may_be_pairs_and_need_no_names(plt):
-    show_rows([(None, torch.ones(1, 3, 4, 4)), ("b", torch.ones(1, 3, 4, 4))])
-    assert [axis.get_ylabel() for axis in drawn(plt).axes] == ["", "b"]
-
-
-def test_images_that_need_a_gradient_or_leave_the_range_are_drawn(plt):
-    x = torch.full((1, 3, 4, 4), 7.0, requires_grad=True)
-    show_grid(x)
-    assert float(shown(drawn(plt).axes[0]).max()) == 1.0
 
 
 @pytest.mark.parametrize("shape", [(2, 4, 8, 8), (1, 2, 8, 8)])
