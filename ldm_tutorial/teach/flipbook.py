@@ -216,7 +216,8 @@ def data_url(array: Tensor, quality: int) -> str:
     image = Image.fromarray(array.numpy())
     ways = {
         "png": {"optimize": True},
-        "jpeg": {"quality": quality, "subsampling": 0, "optimize": True},
+        # Not optimised: Pillow's buffer is too small for that in a large picture.
+        "jpeg": {"quality": quality, "subsampling": 0},
     }
     made = {}
     for kind, options in ways.items():

@@ -3,6 +3,7 @@
 `make_notebooks` writes the notebooks; these tests hold what is stored to its rules.
 """
 
+import ast
 import base64
 import io
 import json
@@ -23,7 +24,7 @@ NOTEBOOKS = sorted(
     {path.stem for path in maker.BOOK.glob("*_*.ipynb")} | set(maker.sources())
 )
 CHAPTERS = [name for name in NOTEBOOKS if name[0].isdigit()]
-MAX_LINES, MAX_SETUP_LINES = 15, 12
+MAX_LINES, MAX_SETUP_LINES, MAX_FOLDED_LINES = 15, 12, 24
 SECTIONS = ("goals", "summary", "exercises", "references")  # in this order
 
 every_notebook = pytest.mark.parametrize("name", NOTEBOOKS)
@@ -81,9 +82,97 @@ def test_notebook_is_small_and_names_no_path_of_a_machine(name):
 def test_cells_are_short(name):
     install = maker.install_code()
     for number, cell in cells(name, "code"):
-        limit = MAX_SETUP_LINES if install in cell.source else MAX_LINES
+        limit = MAX_FOLDED_LINES if folded(cell) else MAX_LINES
+        limit = MAX_SETUP_LINES if install in cell.source else limit
         lines = [line for line in cell.source.splitlines() if line.strip()]
         assert len(lines) <= limit, f"cell {number}: {len(lines)} lines"
+
+
+def folded(cell):
+    return "hide-input" in cell.metadata.get("tags", ())
+
+
+@every_notebook
+def test_code_fits_the_column(name):
+    for number, cell in cells(name, "code"):
+        if maker.install_code() not in cell.source:
+            wide = [line for line in cell.source.splitlines() if len(line) > 78]
+            assert not wide, f"cell {number}: {wide}"
+
+
+DRAWS = re.compile(
+    r"\b(print|table|lines|dots|curves|flipbook|show_rows|show_grid|plt|axis|axes|figure"
+    r"|diagrams|toy|widgets|report_table)\b[.(]|\bdisplay\("
+)
+
+
+@every_chapter
+def test_a_reader_sees_what_a_cell_is_about(name):
+    """Drawing and tabulating is folded: of the code in sight, at most 15 % does it.
+
+    A statement counts with all of its lines. Nothing in sight silences the linter or
+    puts a function into a variable.
+    """
+    drawing = total = 0
+    for number, cell in cells(name, "code"):
+        if folded(cell):
+            continue
+        assert "noqa" not in cell.source, f"cell {number}"
+        tree = ast.parse(cell.source)
+        for node in ast.walk(tree):
+            value = node.value if isinstance(node, ast.Assign) else None
+            assert not isinstance(value, ast.Lambda), f"cell {number}: name a function"
+        total += len([line for line in cell.source.splitlines() if line.strip()])
+        for node in ast.walk(tree):
+            if isinstance(node, ast.Expr | ast.Assign):
+                text = ast.get_source_segment(cell.source, node)
+                if DRAWS.match(text.split("=", 1)[-1].strip()):
+                    drawing += len(text.splitlines())
+    assert drawing <= 0.15 * total, f"{drawing} of {total} lines print or draw"
+
+
+MINUTES, WORDS_A_MINUTE, CELLS_A_MINUTE = 45, 250, 2
+
+
+def reading_minutes(name):
+    """Words in sight at 250 a minute, and half a minute for each cell whose code is.
+
+    What is folded is not counted: answers, solutions, code that draws. A formula counts
+    as one word, and the references as none.
+    """
+    words = shown = 0
+    for cell in maker.generate(maker.sources()[name]).cells:
+        if cell.cell_type == "code":
+            shown += not folded(cell)
+            continue
+        text = re.split(r"^## References", cell.source, flags=re.M)[0]
+        text = re.sub(r"<details>.*?</details>", " ", text, flags=re.S)
+        text = re.sub(
+            r"\$\$.*?\$\$|\$[^$\n]+\$|\[!\[.*?\]\(.*?\)", " m ", text, flags=re.S
+        )
+        words += len(text.split())
+    return words / WORDS_A_MINUTE + shown / CELLS_A_MINUTE
+
+
+@every_chapter
+def test_a_chapter_is_read_in_an_evening(name):
+    """And it says how long that takes, to five minutes."""
+    minutes = reading_minutes(name)
+    assert minutes <= MINUTES
+    prose = "\n".join(cell.source for _, cell in cells(name, "markdown"))
+    (stated,) = re.findall(r"[Rr]eading takes about (\d+) minutes", prose)
+    assert abs(int(stated) - minutes) <= 5, f"it takes {minutes:.0f}"
+
+
+@every_chapter
+def test_a_chapter_ends_with_three_questions_and_says_where_it_stands(name):
+    prose = "\n".join(cell.source for _, cell in cells(name, "markdown"))
+    quiz = re.split(r"^## ", prose.split("## Three questions\n")[1], flags=re.M)[0]
+    assert (
+        quiz.count("<details>") == len(re.findall(r"^\*\*.+\?\*\*$", quiz, re.M)) == 3
+    )
+    code = "\n".join(cell.source for _, cell in cells(name, "code"))
+    assert f"diagrams.pipeline(chapter={int(name[:2])})" in code
 
 
 @every_chapter
