@@ -138,16 +138,18 @@ MINUTES, WORDS_A_MINUTE, CELLS_A_MINUTE = 45, 250, 2
 def reading_minutes(name):
     """Words in sight at 250 a minute, and half a minute for each cell whose code is.
 
-    What is folded is not counted: answers, solutions, code that draws. A formula counts
-    as one word, and the references as none.
+    What is folded is not counted: answers, solutions, code that draws. Nor are the
+    exercises, which say by themselves how long they take. A formula counts as one word,
+    and the references as none.
     """
     words = shown = 0
     for cell in maker.generate(maker.sources()[name]).cells:
         if cell.cell_type == "code":
-            shown += not folded(cell)
+            shown += not folded(cell) and "= check(" not in cell.source
             continue
         text = re.split(r"^## References", cell.source, flags=re.M)[0]
         text = re.sub(r"<details>.*?</details>", " ", text, flags=re.S)
+        text = re.sub(r"\*\*Your turn: .*", " ", text, flags=re.S)
         text = re.sub(
             r"\$\$.*?\$\$|\$[^$\n]+\$|\[!\[.*?\]\(.*?\)", " m ", text, flags=re.S
         )
