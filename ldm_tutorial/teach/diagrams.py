@@ -13,6 +13,7 @@ HERE = {
     3: (("noise", "z_t", "unet", "eps", "z_T", "sampler", "z_0"), "diffusion"),
     4: (("out", "judge"), "which samples are good, and which model to choose"),
     5: (("encoder", "unet", "sampler", "decoder"), "what each part costs"),
+    6: (("encoder", "z_t", "unet", "sampler"), "what has changed since"),
 }
 
 
@@ -20,7 +21,7 @@ def pipeline(chapter: int | None = None) -> Sketch:
     """Training above, sampling below, with the shapes that pass along.
 
     Args:
-        chapter: 1 to 5, whose parts are set off; None for all alike.
+        chapter: 1 to 6, whose parts are set off; None for all alike.
 
     Raises:
         ValueError: for a chapter that is none.
