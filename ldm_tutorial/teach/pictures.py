@@ -81,7 +81,6 @@ def even(
     images: Tensor | Sequence[Tensor], columns: int, high: int, side: int
 ) -> Tensor:
     """A row in colour, (columns, 3, high, side); grey where it has no picture."""
-    x = torch.stack(list(images)) if not isinstance(images, Tensor) else images
-    x = 2 * coloured(x).permute(0, 3, 1, 2) - 1
-    x = F.interpolate(x, (high, side), mode="nearest")
-    return torch.cat([x, torch.zeros(columns - len(x), 3, high, side)])
+    row = [2 * coloured(one[None]).permute(0, 3, 1, 2) - 1 for one in images]
+    row = [F.interpolate(x.float(), (high, side), mode="nearest") for x in row]
+    return torch.cat([*row, torch.zeros(columns - len(row), 3, high, side)])

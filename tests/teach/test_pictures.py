@@ -71,3 +71,12 @@ def test_a_picture_has_a_text_that_the_book_may_better():
 def test_images_that_need_a_gradient_or_leave_the_range_are_drawn():
     x = torch.full((1, 3, 4, 4), 7.0, requires_grad=True)
     assert float(read(pictures.rows_html([(None, x)], 0, ())).min()) > 0.97
+
+
+def test_a_row_may_mix_pictures_and_maps():
+    """Maps of one channel stand beside pictures, and are brought to their size."""
+    from ldm_tutorial.teach.pictures import even
+
+    row = even([torch.ones(3, 8, 8), torch.zeros(1, 4, 4)], 3, 8, 8)
+    assert row.shape == (3, 3, 8, 8)
+    assert bool((row[0] == 1).all()) and bool((row[2] == 0).all())
