@@ -11,7 +11,6 @@ from typing import Any, cast
 import torch
 from jsonargparse import Namespace
 from torch import nn
-from torch.utils.data import Dataset
 
 from ldm_tutorial import evaluation
 from ldm_tutorial.cli.checks import check_writable, read_model
@@ -21,7 +20,7 @@ from ldm_tutorial.cli.pictures import write_grid
 from ldm_tutorial.cli.progress import counting, judging_bar
 from ldm_tutorial.codec import LatentCodec
 from ldm_tutorial.cost.efficiency import count_parameters
-from ldm_tutorial.data import whole
+from ldm_tutorial.data import Images, whole
 from ldm_tutorial.data.card import card, is_folder, printable
 from ldm_tutorial.evaluation.batched import draw, each_class
 from ldm_tutorial.landscapes.dataset import Landscapes
@@ -169,7 +168,7 @@ def watching(
     return watched
 
 
-def reconstructions(vae: AutoencoderKL, held_out: Dataset, out: Path) -> None:
+def reconstructions(vae: AutoencoderKL, held_out: Images, out: Path) -> None:
     """Eight held-out images above what the autoencoder makes of them."""
     x = whole(held_out, 8)[0]
     device = next(vae.parameters()).device
@@ -177,7 +176,7 @@ def reconstructions(vae: AutoencoderKL, held_out: Dataset, out: Path) -> None:
     write_grid(torch.cat([x, *rows]).clamp(-1, 1), out, columns=len(x))
 
 
-def samples(model: LatentDiffusion, _: Dataset, out: Path) -> None:
+def samples(model: LatentDiffusion, _: Images, out: Path) -> None:
     """Sixteen samples, always from the same noise, with the names of their classes."""
     y = each_class(model, 16)
     x = draw(model, y, 20, 1.0, generators(0, 16))

@@ -105,7 +105,7 @@ def to_diffusers(codec: LatentCodec) -> tuple[dict[str, Any], dict[str, Tensor]]
         ValueError: if diffusers' ``AutoencoderKL`` cannot express the network.
     """
     config, vae = write_config(codec), codec.vae
-    tensors = {}
+    tensors: dict[str, Tensor] = {}
     for ours, theirs in names(vae).items():
         parts = vae.get_parameter(ours).detach().chunk(len(theirs))
         tensors |= {
@@ -133,13 +133,13 @@ def names(vae: AutoencoderKL) -> dict[str, list[str]]:
         ("encoder", down + middle, "stem.1", "quant_conv"),
         ("decoder", middle + up, "stem", "post_quant_conv"),
     ):
-        network = vae.get_submodule(side)
+        blocks: Any = vae.get_submodule(f"{side}.blocks")
         modules[f"{side}.{stem}"] = f"{side}.conv_in"
         modules[f"{side}.out.0"] = f"{side}.conv_norm_out"
         modules[f"{side}.out.2"] = f"{side}.conv_out"
         if getattr(vae.config, quant):
             modules[f"{side}.{quant}"] = quant
-        for i, (block, prefix) in enumerate(zip(network.blocks, prefixes, strict=True)):
+        for i, (block, prefix) in enumerate(zip(blocks, prefixes, strict=True)):
             for ours, theirs in layers_of(block):
                 modules[f"{side}.blocks.{i}.{ours}"] = " ".join(
                     f"{side}.{prefix}.{name}" for name in theirs.split()

@@ -131,17 +131,20 @@ class Denoise(nn.Module):
         return self.model.denoiser(*(v for v in (z_t, t, y) if v is not None))
 
 
+Network = Encode | Decode | Denoise
+
+
 def codec_of(model: LatentDiffusion | LatentCodec) -> Any:
     return model.codec if isinstance(model, LatentDiffusion) else model
 
 
 def networks(
     model: LatentDiffusion | LatentCodec, size: int = 64
-) -> dict[str, tuple[nn.Module, tuple[Tensor, ...]]]:
+) -> dict[str, tuple[Network, tuple[Tensor, ...]]]:
     """The networks of a model by name, each with a batch of two to try it on. Without
     an autoencoder, in pixel space, there is only the denoiser."""
     dice = torch.Generator().manual_seed(0)
-    found: dict[str, tuple[nn.Module, tuple[Tensor, ...]]] = {}
+    found: dict[str, tuple[Network, tuple[Tensor, ...]]] = {}
     size = getattr(model, "image_size", size)
     shape = codec_of(model).latent_shape(size)
     z = torch.randn(2, *shape, generator=dice)
@@ -201,7 +204,7 @@ def tensor_places(path: Path) -> dict[str, tuple[str, int, int]]:
 
 
 def graph(
-    network: nn.Module,
+    network: Network,
     inputs: tuple[Tensor, ...],
     places: dict[str, tuple[str, int, int]],
 ) -> bytes:
@@ -210,7 +213,7 @@ def graph(
 
     batch = torch.export.Dim("batch")
     with quiet():
-        program = torch.onnx.export(
+        program: Any = torch.onnx.export(
             network,
             inputs,
             dynamo=True,
@@ -270,7 +273,7 @@ def quiet() -> Iterator[None]:
         yield
 
 
-def compare(path: Path, network: nn.Module, inputs: tuple[Tensor, ...]) -> float:
+def compare(path: Path, network: Network, inputs: tuple[Tensor, ...]) -> float:
     """Largest difference between a graph and its network, on batches of 2 and of 1."""
     import onnxruntime
 

@@ -16,14 +16,14 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from ldm_tutorial.codec import LatentCodec
+from ldm_tutorial.codec import Codec, LatentCodec
 from ldm_tutorial.data import whole
 from ldm_tutorial.evaluation.batched import decoded, in_batches
 from ldm_tutorial.evaluation.features import load_judge
 from ldm_tutorial.evaluation.ratios import Values, half_width, ratios
 from ldm_tutorial.evaluation.reports import evaluate_details, interval
 from ldm_tutorial.landscapes import rulers
-from ldm_tutorial.landscapes.dataset import detail_masks, render
+from ldm_tutorial.landscapes.dataset import Landscapes, detail_masks, render
 from ldm_tutorial.landscapes.factors import (
     CLASS_NAMES,
     sample_factors,
@@ -138,7 +138,7 @@ def compare_with_originals(x_hat: Tensor, n: int) -> dict[str, Any]:
     """psnr (dB); error: power of the error in each band over that of the original, 0 if
     it is right, 1 if nothing is shown; details: their psnr and recall."""
     x, _ = originals(n)
-    masks = detail_masks(DATA.load("test").factors(range(n)), DATA.size)
+    masks = detail_masks(Landscapes("test").factors(range(n)), DATA.size)
     value = psnr(x_hat, x)
     return {
         "psnr": float(value.mean()),
@@ -174,9 +174,10 @@ def shown(name: str, n: int, steps: int) -> Tensor:
         return decoded(codec, x, sources).clamp(-1, 1)
     z = drawn_latents(n, steps) if name.startswith("samples") else known_latents(n)
     first = name in ("vae-f8", "samples-first-decoder")
-    codec = first_codec() if first else reference_model().codec
+    decoder: Codec = first_codec() if first else reference_model().codec
     device = best_device()
-    return in_batches(lambda part: codec.decode(part.to(device)).cpu(), z).clamp(-1, 1)
+    shown = in_batches(lambda part: decoder.decode(part.to(device)).cpu(), z)
+    return shown.clamp(-1, 1)
 
 
 def first_codec() -> LatentCodec:

@@ -1,7 +1,9 @@
 """The study ``cost_growth``: how a training step grows with the size of the images."""
 
+from collections.abc import Callable
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -21,6 +23,7 @@ from ldm_tutorial.studies.study import (
     Arm,
     Pictures,
     Scale,
+    loss_alone,
 )
 from ldm_tutorial.unet import UNet
 
@@ -38,12 +41,13 @@ def time_at_size(scale: Scale, size: int, folder: Path) -> tuple[Row, Pictures]:
     batch = max(1, 8 * DATA.size**2 // size**2)
     device = best_device()
     t = torch.zeros(batch, dtype=torch.int64, device=device)
-    calls, row = {}, {}
+    calls: dict[str, Callable[[], Any]] = {}
+    row: dict[str, dict[str, Any]] = {}
     for name, space in SPACES.items():
         model = space.model(size).to(device)
         z = torch.randn(batch, *model.codec.latent_shape(size), device=device)
         loss = partial(model.loss, z, t)
-        calls[name] = training_step(model.unet, lambda f=loss: f()[0])
+        calls[name] = training_step(model.unet, partial(loss_alone, loss))
         row[name] = {
             "gflops": count_flops(partial(model.unet, z, t)) / batch / 1e9,
             "attention_gflops": attention_flops(model.unet, z, t) / batch / 1e9,

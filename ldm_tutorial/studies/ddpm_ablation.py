@@ -43,7 +43,7 @@ DDPM_ARMS: dict[str, dict[str, Any]] = {
 
 
 def ddpm_arms(scale: Scale) -> dict[str, Arm]:
-    arms = {
+    arms: dict[str, Arm] = {
         name: partial(train_arm, scale, changes) for name, changes in DDPM_ARMS.items()
     }
     no_ema = replace(scale.ldm, ema_decay=0.0)

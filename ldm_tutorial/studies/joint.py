@@ -34,12 +34,15 @@ from ldm_tutorial.studies.study import (
 )
 from ldm_tutorial.training.config import Log
 from ldm_tutorial.training.recipes import Autoencoder
+from ldm_tutorial.training.tasks import autoencoder
 
-HEADLINE = ()  # get several seeds
+HEADLINE: tuple[str, ...] = ()  # get several seeds
 
 
 def joint_arms(scale: Scale) -> dict[str, Arm]:
-    arms = {kind: partial(train_both, scale, kind, 0) for kind in get_args(Autoencoder)}
+    arms: dict[str, Arm] = {
+        kind: partial(train_both, scale, kind, 0) for kind in get_args(Autoencoder)
+    }
     return arms | {
         f"{kind}-seed{seed}": partial(train_both, scale, kind, seed)
         for seed in range(1, scale.seeds)
@@ -68,20 +71,21 @@ def train_both(
     quality, model = train_small_ldm(
         LatentCodec.load("vae-f8"), scale, folder / "ldm", recipe, watch
     )
+    codec = autoencoder(model)
     x, generator = held_out(1000), torch.Generator().manual_seed(0)
     row = {
         "recipe": config_to_dict(recipe),
         "autoencoder": kind,
         "seed": seed,
         "log": read_lines(folder / "ldm"),
-        "reconstruction": evaluate_codec(model.codec, DATA, scale.judged),
-        "latent_std": raw_spread(model.codec),
-        "dimensions": latents.effective_dimensions(model.codec.encode(x, generator)),
+        "reconstruction": evaluate_codec(codec, DATA, scale.judged),
+        "latent_std": raw_spread(codec),
+        "dimensions": latents.effective_dimensions(codec.encode(x, generator)),
         "samples_along": json.loads(seen.read_text()),
         "samples": quality,
     }
     return row, {
-        "reconstruction": reconstructed(model.codec),
+        "reconstruction": reconstructed(codec),
         "sample": sample_pictures(model, scale.steps),
     }
 

@@ -28,11 +28,11 @@ from ldm_tutorial.studies.study import (
 
 # What the latents are multiplied by after they were brought to unit scale. Stable
 # Diffusion's come at a scale of 1 / 0.18215 = 5.5.
-TOO_LARGE = ()
+TOO_LARGE: tuple[float, ...] = ()
 
 
 def scaling_arms(scale: Scale) -> dict[str, Arm]:
-    arms = {
+    arms: dict[str, Arm] = {
         kind: partial(train_at_scale, scale, kind, 1.0)
         for kind in ("none", "scalar", "per-channel")
     }

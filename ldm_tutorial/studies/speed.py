@@ -11,6 +11,7 @@ from collections.abc import Callable
 from copy import deepcopy
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import nn
@@ -44,7 +45,7 @@ from ldm_tutorial.studies.speed_tasks import (
     vae_task,
 )
 from ldm_tutorial.studies.study import DATA, Arm, Pictures, Scale
-from ldm_tutorial.training.tasks import CachedLatentTraining
+from ldm_tutorial.training.tasks import CachedLatentTraining, autoencoder
 
 
 def cached_latents(scale: Scale) -> Row:
@@ -56,7 +57,7 @@ def cached_latents(scale: Scale) -> Row:
 def caching_tasks(scale: Scale) -> dict[str, Task]:
     model = SPACES["f8"].model(DATA.size).to(best_device())
     x, y = noise(scale.ldm.batch_size, 3, DATA.size)
-    q = model.codec.vae.encode(x)
+    q = autoencoder(model).vae.encode(x)
     moments = torch.cat([q.mu, q.logvar], dim=1)
     cached = CachedLatentTraining(deepcopy(model))
     return {
@@ -138,15 +139,17 @@ def bf16(what: str, make: Callable[[Scale], Task], scale: Scale) -> Row:
 def compiled(scale: Scale) -> Row:
     """The first step, which waits for the compiler, is told apart from the gain. Where
     nothing could be compiled, the row says why."""
-    row = {"what": UNET_STEP, "batch": scale.ldm.batch_size}
+    row: Row = {"what": UNET_STEP, "batch": scale.ldm.batch_size}
     if scale.repeats < 3:
         return row | {"failed": "not tried: a compiler takes a minute at any scale"}
     tasks = {"eager": latent_task(scale), "compiled": latent_task(scale)}
-    tasks["compiled"].module.model.unet.compile()
+    compiled: Any = tasks["compiled"].module
+    compiled.model.unet.compile()
     start = now()
     try:
         # What an earlier process compiled on this machine must not shorten the wait.
-        with torch.compiler.config.patch(force_disable_caches=True):
+        config: Any = torch.compiler.config
+        with config.patch(force_disable_caches=True):
             tasks["compiled"].step()()
     except Exception as error:  # what is missing decides what is raised
         reason = next(iter(str(error).strip().splitlines()), "")
@@ -176,7 +179,7 @@ def adamw(scale: Scale) -> Row:
     return compare_ways("step of AdamW for the UNet", ways, scale, CHUNK, **more)
 
 
-def adamw_step(options: dict[str, bool]) -> torch.optim.AdamW:
+def adamw_step(options: dict[str, Any]) -> torch.optim.AdamW:
     """The optimiser of a UNet whose gradients are there already."""
     parameters = list(SPACES["f8"].model(DATA.size).unet.to(best_device()).parameters())
     generator = torch.Generator().manual_seed(0)

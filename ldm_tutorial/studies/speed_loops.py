@@ -6,10 +6,11 @@ from collections.abc import Callable
 from copy import deepcopy
 from dataclasses import dataclass, field
 from functools import partial
+from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.utils.data import DataLoader, Dataset, TensorDataset
+from torch.utils.data import DataLoader, TensorDataset
 
 from ldm_tutorial.cost.efficiency import Timing, synchronize
 from ldm_tutorial.cost.spaces import SPACES
@@ -78,7 +79,7 @@ def now() -> float:
 
 
 def measure_loop(
-    what: str, module: nn.Module, dataset: Dataset, size: int, scale: Scale
+    what: str, module: nn.Module, dataset: Any, size: int, scale: Scale
 ) -> Row:
     """The row of ``train`` against a bare loop on the same module and data.
 
@@ -121,7 +122,7 @@ def on_device(data: Batch, size: int) -> list[Batch]:
 def loop_vae(scale: Scale, drawn: bool = False) -> Row:
     """With images that lie ready, or are drawn in the loop."""
     size = scale.vae.batch_size
-    dataset = DATA.load("train", CHUNK * size)
+    dataset: Any = DATA.load("train", CHUNK * size)
     if not drawn:
         dataset = TensorDataset(*whole(dataset, len(dataset)))
     what = f"{VAE_STEP}, images {'drawn in the loop' if drawn else 'at hand'}"
@@ -175,6 +176,6 @@ def data_path(scale: Scale) -> Row:
     return compare_ways("batch of images", ways, scale, CHUNK, batch=size)
 
 
-def run_through(dataset: Dataset, size: int) -> None:
+def run_through(dataset: Any, size: int) -> None:
     for _ in DataLoader(dataset, batch_size=size):
         pass

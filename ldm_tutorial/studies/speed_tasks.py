@@ -1,7 +1,7 @@
 """What the study ``speed`` times: training steps as tasks, and its rows."""
 
 from collections.abc import Callable
-from contextlib import nullcontext
+from contextlib import AbstractContextManager, nullcontext
 from copy import deepcopy
 from dataclasses import dataclass, replace
 from itertools import cycle
@@ -75,6 +75,7 @@ class Task:
     def channels_last(self) -> "Task":
         """The same with the channels of a pixel beside each other in memory."""
         last = {"memory_format": torch.channels_last}
+        batches: list[tuple[Tensor, ...]]
         batches = [(x.contiguous(**last), y) for x, y in self.batches]
         return replace(self, module=deepcopy(self.module).to(**last), batches=batches)
 
@@ -92,7 +93,7 @@ def bare_step(
     optimizer = torch.optim.AdamW(parameters, lr=1e-4, fused=True)
     generator = torch.Generator(device).manual_seed(0)
     following = cycle(batches)
-    autocast = nullcontext()
+    autocast: AbstractContextManager[Any] = nullcontext()
     if precision == "bf16":
         autocast = torch.autocast(device.type, torch.bfloat16)
     module.train()
@@ -115,7 +116,7 @@ def noise(batch: int, channels: int, size: int) -> Batch:
     return x, torch.zeros(batch, dtype=torch.int64, device=x.device)
 
 
-def vae_task(scale: Scale, **shape: int) -> Task:
+def vae_task(scale: Scale, **shape: Any) -> Task:
     """An autoencoder on images; ``shape`` are fields of VAEConfig."""
     torch.manual_seed(0)
     vae = AutoencoderKL(VAEConfig(channels=scale.channels, **shape))

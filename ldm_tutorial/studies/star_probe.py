@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from ldm_tutorial.codec import LatentCodec
 from ldm_tutorial.evaluation.batched import in_batches
 from ldm_tutorial.evaluation.ratios import half_width, ratio
-from ldm_tutorial.landscapes.dataset import render_with_masks
+from ldm_tutorial.landscapes.dataset import Landscapes, render_with_masks
 from ldm_tutorial.landscapes.factors import NIGHT, TIMES
 from ldm_tutorial.records import Row
 from ldm_tutorial.studies.study import DATA, Arm, Pictures, Scale
@@ -98,7 +98,8 @@ def fit(
 def nights(split: str, n: int) -> Nights:
     """The first n nights of a split: images (n, 3, 64, 64), star pixels of each cell
     (n, 64), and the share of it that shows the sky (n, 64)."""
-    factors = DATA.load(split, 2 * len(TIMES) * n).factors(range(2 * len(TIMES) * n))
+    drawn = 2 * len(TIMES) * n
+    factors = Landscapes(split, drawn, size=DATA.size).factors(range(drawn))
     factors = factors[(factors.time == NIGHT).nonzero().flatten()[:n]]
     x, masks = render_with_masks(factors, DATA.size)
     stars, sky = (

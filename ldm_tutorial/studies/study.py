@@ -172,7 +172,7 @@ def trained_ldm(
     return train_ldm(recipe, codec, folder, watch=watch)[0]
 
 
-def vae_recipe(scale: Scale, seed: int = 0, kl_weight: float = 1e-3, **shape: int):
+def vae_recipe(scale: Scale, seed: int = 0, kl_weight: float = 1e-3, **shape: Any):
     """A recipe at this scale; ``shape`` are fields of VAEConfig."""
     return VAERecipe(
         length=scale.images,
@@ -227,6 +227,11 @@ def train_small_ldm(
     model = trained_ldm(recipe or ldm_recipe(scale), codec, folder, watch)
     quality = evaluate_samples(model, DATA, scale.samples, scale.steps)
     return {"loss": last_line(folder)["diffusion"]} | quality, model
+
+
+def loss_alone(call: Callable[[], tuple[Tensor, Any]]) -> Tensor:
+    """The loss of a call, without what is logged beside it."""
+    return call()[0]
 
 
 def sample_pictures(model: LatentDiffusion, steps: int) -> Tensor:

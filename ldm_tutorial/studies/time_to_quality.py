@@ -33,6 +33,7 @@ from ldm_tutorial.studies.study import (
     Arm,
     Pictures,
     Scale,
+    loss_alone,
     read_lines,
     sample_pictures,
     trained_ldm,
@@ -63,7 +64,7 @@ def price_list(
         model = space.model(DATA.size).to(device)
         z = model.codec.encode(x)
         loss = partial(model.loss, z, t)
-        calls[f"{name}/step"] = training_step(model.unet, lambda f=loss: f()[0])
+        calls[f"{name}/step"] = training_step(model.unet, partial(loss_alone, loss))
         prices[name] = {
             "parameters": count_parameters(model.unet),
             "step_gflops": 3 * count_flops(partial(model.unet, z, t)) / 1e9,
@@ -76,7 +77,7 @@ def price_list(
                 device.type, torch.bfloat16, enabled=vae_precision == "bf16"
             )
             loss = autocast(partial(module.to(device), x, t))
-            calls[f"{name}/vae_step"] = training_step(module, lambda f=loss: f()[0])
+            calls[f"{name}/vae_step"] = training_step(module, partial(loss_alone, loss))
             gflops = {
                 "vae_step_gflops": 3 * count_flops(partial(module.vae, x)) / 1e9,
                 "encode_gflops": count_flops(partial(codec.encode, x)) / 1e9,

@@ -5,6 +5,7 @@ dots({"eps": (3.1, 0.2), "v": (2.9, 0.2)}, xlabel="distance", floors={"real": 0.
 """
 
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 from ldm_tutorial.teach.plots import GREY
 
@@ -46,7 +47,7 @@ def lines(
     axis.set(yscale="log" if "y" in log else "linear")
     ends = []
     for k, (name, (x, y, *rest)) in enumerate(series.items()):
-        style = {"color": f"C{k}", "ls": (styles or {}).get(name, "-")}
+        style: dict[str, Any] = {"color": f"C{k}", "ls": (styles or {}).get(name, "-")}
         x, y = [float(one) for one in x], [float(one) for one in y]
         if not x:  # nothing was measured; the colour stays reserved
             continue

@@ -5,7 +5,16 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
-from ldm_tutorial.teach.task import Case, Exercise, Run, attempt, measured, values
+from ldm_tutorial.teach.task import (
+    Case,
+    Exercise,
+    Measured,
+    Run,
+    attempt,
+    measured,
+    numbers,
+    values,
+)
 from ldm_tutorial.teach.words import figure
 
 
@@ -17,10 +26,8 @@ def diagnose(exercise: Exercise, runs: list[Run]) -> tuple[str, str]:
             return name, sentence
     if sentence := swapped(exercise, runs):
         return "", sentence
-    given = [measured(run.case, run.output) for run in runs]
-    if any(run.error or part is None for run, part in zip(runs, given, strict=True)):
-        return "", ""
-    if any(worded(part) for part in given):
+    given = plain(runs)
+    if any(run.error for run in runs) or len(given) < len(runs):
         return "", ""
     return "", pattern(exercise, runs, given)
 
@@ -34,30 +41,29 @@ def alike(runs: list[Run], other: Callable) -> bool:
         again = attempt(other, run.case)
         if type(run.error) is not type(again.error):
             return False
-        answers = (measured(run.case, r.output) for r in (run, again))
-        if run.error is None and not same(*answers, run.case):
+        given, wanted = (measured(run.case, r.output) for r in (run, again))
+        if run.error is None and not same(given, wanted, run.case):
             return False
     return True
 
 
-Measured = list[Tensor | str] | None  # of one case
-
-
 def same(a: Measured, b: Measured, case: Case) -> bool:
     """Whether two answers to a case agree, shapes and undefined values included."""
-    if a is None or b is None or worded(a) or worded(b):
+    got, want = numbers(a), numbers(b)
+    if got is None or want is None:
         return a is not None and a == b
-    if [x.shape for x in a] != [x.shape for x in b]:
+    if [x.shape for x in got] != [x.shape for x in want]:
         return False
     return all(
         torch.allclose(x.double(), y.double(), case.rtol, case.atol, equal_nan=True)
-        for x, y in zip(a, b, strict=True)
+        for x, y in zip(got, want, strict=True)
     )
 
 
-def worded(answer: Measured) -> bool:
-    """Whether a part of an answer is a word."""
-    return answer is not None and any(isinstance(part, str) for part in answer)
+def plain(runs: list[Run]) -> list[list[Tensor]]:
+    """What is compared of each run whose answer is made of numbers."""
+    found = (numbers(measured(run.case, run.output)) for run in runs)
+    return [part for part in found if part is not None]
 
 
 def swapped(exercise: Exercise, runs: list[Run]) -> str:
@@ -71,9 +77,9 @@ def swapped(exercise: Exercise, runs: list[Run]) -> str:
         for j in range(i + 1, len(names)):
 
             def other(*args, i=i, j=j):
-                args = list(args)
-                args[i], args[j] = args[j], args[i]
-                return exercise.reference(*args)
+                turned = list(args)
+                turned[i], turned[j] = args[j], args[i]
+                return exercise.reference(*turned)
 
             if alike(runs, other) and not alike(right, other):
                 return f"{names[i]} and {names[j]} are exchanged"
@@ -82,17 +88,13 @@ def swapped(exercise: Exercise, runs: list[Run]) -> str:
 
 def finite(run: Run) -> bool:
     """Whether a call gave numbers."""
-    found = values(run.output) if run.error is None else None
-    if found is None or worded(found):
-        return False
-    return all(bool(p.isfinite().all()) for p in found)
+    found = numbers(values(run.output)) if run.error is None else None
+    return found is not None and all(bool(p.isfinite().all()) for p in found)
 
 
-def pattern(exercise: Exercise, runs: list[Run], given: list[Measured]) -> str:
+def pattern(exercise: Exercise, runs: list[Run], given: list[list[Tensor]]) -> str:
     """A sentence on how all values together differ from those wanted; "" if none."""
-    wanted = [
-        measured(r.case, attempt(exercise.reference, r.case).output) for r in runs
-    ]
+    wanted = plain([attempt(exercise.reference, run.case) for run in runs])
     shapes = [[p.shape for p in case] for case in given]
     if shapes != [[p.shape for p in case] for case in wanted]:
         return ""
@@ -112,7 +114,7 @@ def pattern(exercise: Exercise, runs: list[Run], given: list[Measured]) -> str:
     return relation(got, want, usable)
 
 
-def untouched(case: Case, i: int) -> list[Tensor] | None:
+def untouched(case: Case, i: int) -> Measured:
     args = case.make()
     return values(args[i]) if i < len(args) else None
 

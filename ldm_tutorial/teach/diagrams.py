@@ -7,7 +7,7 @@ from ldm_tutorial.unet import UNetConfig
 from ldm_tutorial.vae_config import VAEConfig
 
 # What a chapter is about: parts of the pipeline, and what is done with them.
-HERE = {
+HERE: dict[int, tuple[tuple[str, ...], str]] = {
     1: (("x", "encoder", "z", "decoder", "out"), "the autoencoder"),
     2: (("encoder", "z"), "the shape of the latent space"),
     3: (("noise", "z_t", "unet", "eps", "z_T", "sampler", "z_0"), "diffusion"),
@@ -30,7 +30,7 @@ def pipeline(chapter: int | None = None) -> Sketch:
         raise ValueError(
             f"chapter {chapter!r} is not on the map; choose from {[*HERE]}"
         )
-    here, about = HERE.get(chapter, ((), ""))
+    here, about = ((), "") if chapter is None else HERE[chapter]
     title = f"You are here: {about}" if here else "Latent diffusion"
     sketch = Sketch(
         236 + 22 * bool(here),

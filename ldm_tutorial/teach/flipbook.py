@@ -214,7 +214,7 @@ def data_url(array: Tensor, quality: int) -> str:
     from PIL import Image
 
     image = Image.fromarray(array.numpy())
-    ways = {
+    ways: dict[str, dict[str, Any]] = {
         "png": {"optimize": True},
         # Not optimised: Pillow's buffer is too small for that in a large picture.
         "jpeg": {"quality": quality, "subsampling": 0},

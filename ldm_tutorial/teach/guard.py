@@ -51,7 +51,7 @@ def leftovers(call: Callable[[], Any]) -> str:
             call()
             if settings() != before:
                 return "it changes a setting of torch for the whole notebook"
-            numpy = np.random.get_state()  # noqa: NPY002
+            numpy: Any = np.random.get_state()  # noqa: NPY002
             states = torch.get_rng_state().tolist(), random.getstate()
             ends.append((*states, (numpy[1].tolist(), numpy[2])))
     if any(a == b for a, b in zip(*ends, strict=True)):

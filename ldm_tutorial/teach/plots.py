@@ -2,6 +2,7 @@
 
 import os
 from itertools import count
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -23,8 +24,9 @@ def setup() -> torch.device:
     if "OMP_NUM_THREADS" not in os.environ:
         torch.set_num_threads(os.cpu_count() or 1)
     grey = ["text.color", "axes.labelcolor", "xtick.color", "ytick.color"]
-    plt.rcParams.update({name: GREY for name in [*grey, "axes.edgecolor"]})
-    plt.rcParams.update(
+    settings: Any = plt.rcParams
+    settings.update({name: GREY for name in [*grey, "axes.edgecolor"]})
+    settings.update(
         {
             "figure.facecolor": "none",
             "axes.facecolor": "none",

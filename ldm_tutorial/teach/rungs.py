@@ -152,7 +152,7 @@ def check_dtype(exercise: Exercise, run: Run, wanted: Any) -> Complaint | None:
 
 
 def check_finite(exercise: Exercise, run: Run, wanted: Any) -> Complaint | None:
-    found, target = values(run.output), values(wanted)
+    found, target = values(run.output) or (), values(wanted) or ()
     for got, want in zip(found, target, strict=True):
         if isinstance(got, str) or isinstance(want, str):
             continue
@@ -169,7 +169,7 @@ def check_values(exercise: Exercise, run: Run, wanted: Any) -> Complaint | None:
     if case.measure is not None and case.expected is None:
         target = measured(case, wanted)
     got = measured(case, run.output)
-    if got is None:
+    if got is None or target is None:
         detail = f"With {given_as(exercise, run)}: it cannot be compared."
         return Complaint("values", "the result is of another kind", detail)
     for i, (g, w) in enumerate(zip(got, target, strict=True)):
@@ -235,7 +235,7 @@ def check_gradient(exercise: Exercise, function: Callable) -> Complaint | None:
         if not bool(g.isfinite().all()):
             detail = f"The gradient of {name} is not finite."
             return Complaint("gradient", "the gradient is not finite", detail)
-        if not torch.allclose(g, w, rtol=1e-3, atol=1e-5):
+        if w is not None and not torch.allclose(g, w, rtol=1e-3, atol=1e-5):
             detail = f"For {name}, {difference(g.double(), w.double())}. Is a part of "
             detail += "it cut off by .detach() or torch.no_grad()?"
             head = "the values are right, the gradient is not"
@@ -253,7 +253,7 @@ def gradients(exercise: Exercise, function: Callable) -> list[Tensor | None]:
     with seeded():
         found = [p for p in parts(function(*args)) if isinstance(p, Tensor)]
         weights = [torch.linspace(0.5, 1.5, p.numel()).view(p.shape) for p in found]
-        total = sum((p * w).sum() for p, w in zip(found, weights, strict=True))
+        total: Any = sum((p * w).sum() for p, w in zip(found, weights, strict=True))
         if not total.requires_grad:
             return [None] * len(leaves)
         return list(torch.autograd.grad(total, leaves, allow_unused=True))

@@ -1,7 +1,7 @@
 """What an exercise is, and how an answer to it is called."""
 
 import inspect
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
@@ -134,7 +134,7 @@ def strange(value: Tensor) -> str:
 
 def is_number(value: Any) -> bool:
     """A Python or NumPy number, or a tensor or array without dimensions."""
-    if isinstance(value, str | bytes) or getattr(value, "ndim", 0):
+    if isinstance(value, str | bytes) or bool(getattr(value, "ndim", 0)):
         return False
     if isinstance(value, Tensor):
         return not strange(value)
@@ -145,7 +145,10 @@ def is_number(value: Any) -> bool:
     return True
 
 
-def values(output: Any) -> list[Tensor | str] | None:
+Measured = Sequence[Tensor | str] | None  # what is compared of a case, if that is known
+
+
+def values(output: Any) -> Measured:
     """The results of a call as tensors on the CPU, or as words; None if one of them is
     neither."""
     found: list[Tensor | str] = []
@@ -166,12 +169,21 @@ def values(output: Any) -> list[Tensor | str] | None:
     return found
 
 
-def measured(case: Case, output: Any) -> list[Tensor | str] | None:
+def numbers(found: Measured) -> list[Tensor] | None:
+    """The same where no part is a word; None where one is."""
+    parts = [part for part in found or () if isinstance(part, Tensor)]
+    return None if found is None or len(parts) < len(found) else parts
+
+
+def measured(case: Case, output: Any) -> Measured:
     """What is compared of an output; None if that cannot be told."""
     found = values(output)
     if found is None or case.measure is None:
         return found
+    plain = numbers(found)
+    if plain is None:
+        return None
     try:
-        return [case.measure(part.double()) for part in found]
+        return [case.measure(part.double()) for part in plain]
     except Exception:  # of another shape or kind than the measure expects
         return None

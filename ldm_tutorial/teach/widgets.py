@@ -86,10 +86,11 @@ def play_with_factors(
         names = ", ".join(knob.name for knob in knobs if knob.span)
         raise ValueError(f"no slider for {first!r}; choose one of {names}")
     knobs.sort(key=lambda knob: knob.name != first)
+    assert knobs[0].span is not None
     low, high, step = knobs[0].span
     places = torch.linspace(low, high, 9).tolist()
     if isinstance(step, int):
-        places = list(range(low, high + 1, step))
+        places = list(range(int(low), int(high) + 1, step))
     titles = () if codec is None else ("drawn", "decoded")
     show(draw, knobs, places, "A landscape", titles, size=192)
 
@@ -287,6 +288,7 @@ def control(knob: Knob, slow: bool = False) -> Any:
     if knob.choices:
         options = [(str(name), i) for i, name in enumerate(knob.choices)]
         return ipywidgets.Dropdown(options=options, value=knob.value, **look)
+    assert knob.span is not None
     low, high, step = knob.span
     whole = all(isinstance(number, int) for number in knob.span)
     kind = ipywidgets.IntSlider if whole else ipywidgets.FloatSlider

@@ -327,7 +327,8 @@ class Shown:
     every: int
 
     def __call__(self, step: int) -> None:
-        self.function(self.model, step)
+        if self.function:
+            self.function(self.model, step)
 
 
 @dataclass(frozen=True)

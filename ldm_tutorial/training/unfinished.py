@@ -68,7 +68,7 @@ def recipe_of(folder: str | Path) -> dict[str, Any]:
     )
 
 
-def load(cls: type, name: str | Path) -> Any:
+def load(cls: type[Any], name: str | Path) -> Any:
     """A model of a class that saves models: finished, shipped, or of an unfinished run.
 
     Raises:
@@ -92,7 +92,7 @@ def load(cls: type, name: str | Path) -> Any:
 
 def averaged(folder: Path) -> dict[str, Tensor]:
     """The averaged weights of the last checkpoint, by their names in the model."""
-    saved = read_checkpoint(folder)
+    saved: Any = read_checkpoint(folder)
     tensors = {**saved["module"], **saved["ema"]["average"]}
     for inside in ("model.", "vae."):  # the module that was trained held the model
         found = {k: v for k, v in tensors.items() if k.startswith(inside)}
@@ -113,4 +113,5 @@ def measured(
 
 def unfinished_step(folder: str | Path) -> int:
     """How many steps an unfinished run has done."""
-    return read_checkpoint(Path(folder))["step"]
+    saved: Any = read_checkpoint(Path(folder))
+    return saved["step"]

@@ -243,7 +243,7 @@ ADAPTIVE = Exercise(
             "discriminator has no gradient",
         ),
         "fraction of both": (
-            lambda *a: ratio(lengths(*a)[0], sum(lengths(*a))),
+            lambda *a: ratio(lengths(*a)[0], torch.stack(lengths(*a)).sum()),
             "the reconstruction's norm was divided by the sum of both",
         ),
     },

@@ -1,5 +1,7 @@
 """Exercises on deciding from numbers: which weight, and which of two."""
 
+from functools import partial
+
 import torch
 from torch import Tensor
 
@@ -19,7 +21,7 @@ def choose_weight(
     return float(weights[fits].max()) * latent_elements / pixel_values
 
 
-def table(*rows: tuple[float, float, float]) -> tuple[Tensor, Tensor, Tensor]:
+def table(*rows: tuple[float, float, float]) -> tuple[Tensor, ...]:
     """Weights, distances, intervals."""
     return tuple(
         torch.tensor(column, dtype=torch.float64) for column in zip(*rows, strict=True)
@@ -35,6 +37,10 @@ def random_table(seed: int, n: int = 7) -> tuple[Tensor, Tensor, Tensor]:
     intervals = 0.3 + 4 * torch.rand(n, generator=g).double()
     order = torch.randperm(n, generator=g)
     return 10 ** powers[order], distances[order].double(), intervals[order]
+
+
+def random_case(seed: int) -> tuple:
+    return (*random_table(seed), 3072, 256)
 
 
 SMALL = table(
@@ -104,7 +110,7 @@ CHOOSE_WEIGHT = Exercise(
         ),
         *(
             Case(
-                lambda seed=seed: (*random_table(seed), 3072, 256),
+                partial(random_case, seed),
                 note="a random table of 7 weights, pixel_values = 3072, "
                 "latent_elements = 256",
                 atol=0.0,

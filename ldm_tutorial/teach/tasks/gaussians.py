@@ -88,7 +88,7 @@ REPARAMETERISE = Exercise(
             "fresh noise was drawn; the sample should be made of eps",
         ),
     },
-    source=(DiagonalGaussian.std.fget, DiagonalGaussian.sample),
+    source=(vars(DiagonalGaussian)["std"].fget, DiagonalGaussian.sample),
 )
 
 

@@ -84,7 +84,7 @@ SCALING = Exercise(
             "standard deviation is taken over the others",
         ),
     },
-    source=(LatentCodec.fit, LatentCodec.scaling_factor.fget),
+    source=(LatentCodec.fit, vars(LatentCodec)["scaling_factor"].fget),
 )
 
 

@@ -100,7 +100,8 @@ def order(f) -> bool:
 def weights_after(f, seed: int, decay: float) -> tuple[list[Tensor], list[Tensor]]:
     args = task(seed, 5, decay)()
     f(*args)
-    return tuple([p.detach() for p in net.parameters()] for net in args[:2])
+    a, b = ([p.detach() for p in net.parameters()] for net in args[:2])
+    return a, b
 
 
 def agree(a: list[Tensor], b: list[Tensor]) -> bool:

@@ -55,7 +55,7 @@ def solver_slip(kind: str):
                 ratio = h_before / (2 * h) if kind == "ratio turned" else ratio
                 ratio = h / h_before if kind == "half missing" else ratio
                 ratio = -ratio if kind == "backwards" else ratio
-                ratio = 0.5 if kind == "even steps" else ratio
+                ratio = torch.full_like(ratio, 0.5) if kind == "even steps" else ratio
                 ahead = x0 + ratio * (x0 - x0_before)
             if kind != "first one kept" or before is None:
                 before = x0, h

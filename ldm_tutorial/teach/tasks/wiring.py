@@ -1,5 +1,7 @@
 """The exercise on the UNet's forward pass: its parts are given, the wiring is not."""
 
+from typing import Any
+
 import torch
 from torch import Tensor
 
@@ -76,7 +78,7 @@ def wiring_slip(kind: str):
     return f
 
 
-TOLERANCE = {"rtol": 1e-3, "atol": 1e-4}
+TOLERANCE: dict[str, Any] = {"rtol": 1e-3, "atol": 1e-4}
 
 UNET_FORWARD = Exercise(
     name="unet_forward",
