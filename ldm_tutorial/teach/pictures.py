@@ -62,7 +62,7 @@ def rows_html(rows: list, size: float, titles: Sequence[str]) -> str:
     side = max(one.shape[-1] for _, images in rows for one in images)
     high = max(one.shape[-2] for _, images in rows for one in images)
     array = tile(
-        {i: even(r, columns, high, side) for i, (_, r) in enumerate(rows)}, side
+        {str(i): even(r, columns, high, side) for i, (_, r) in enumerate(rows)}, side
     )
     room = (COLUMN - NAMES * any(names)) / columns
     size = 90 * size if 0 < size < 10 else size or min(room, MOST)
