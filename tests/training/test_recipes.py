@@ -185,6 +185,7 @@ def test_the_recipe_is_there_from_the_start(tmp_path):
     with pytest.raises(Stop):
         fit.train_vae(VAE, tmp_path, stop_at(1))
     found = json.loads((tmp_path / "recipe.json").read_text())
+    assert found.pop("model")["vae"] == json.loads(json.dumps(asdict(VAE.vae)))
     assert found == {"kind": "VAERecipe"} | json.loads(json.dumps(asdict(VAE)))
     other = replace(VAE, length=32)  # nothing is lost yet: another recipe may start
     with pytest.raises(Stop):
