@@ -375,7 +375,8 @@ def cache_latents(codec: LatentCodec, dataset: Images) -> TensorDataset:
     """Encode a data set once: moments (n, 2C, h, w) and classes (n,)."""
     device = codec.mean.device
     moments, classes = [], []
-    for x, y in stream(dataset, len(dataset), batch_of(dataset.size, 256)):
+    size = dataset[0][0].shape[-1]  # any data set of images will do
+    for x, y in stream(dataset, len(dataset), batch_of(size, 256)):
         q = codec.posterior(x.to(device))
         moments.append(torch.cat([q.mu, q.logvar], dim=1).cpu())
         classes.append(y)

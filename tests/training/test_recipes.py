@@ -203,6 +203,18 @@ def test_cached_latents_are_the_moments_of_the_codec(vae):
     assert int(label) == data[7][1] and len(cache) == 24
 
 
+def test_latents_of_any_data_set_can_be_cached(vae):
+    """A plain TensorDataset of images knows nothing of sizes or classes' names."""
+    x = torch.rand(5, 3, 64, 64) * 2 - 1
+    cache = fit.cache_latents(
+        vae[0], torch.utils.data.TensorDataset(x, torch.arange(5))
+    )
+    moments, classes = cache.tensors
+    assert classes.tolist() == [0, 1, 2, 3, 4]
+    mean, _ = moments.chunk(2, dim=1)
+    torch.testing.assert_close(mean, vae[0].posterior(x).mu, atol=1e-5, rtol=1e-5)
+
+
 # --- what a folder refuses ----------------------------------------------------------
 
 
