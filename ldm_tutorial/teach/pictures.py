@@ -23,6 +23,8 @@ from ldm_tutorial.teach.plots import check_rows
 COLUMN = 684  # of the book's pages, in CSS pixels
 NAMES = 96  # what names on the left take of it
 LEAST, MOST = 64, 144  # the side of a picture
+QUALITIES = (90, 80, 70, 60)  # of JPEG, tried in this order
+HEAVIEST = 190_000  # characters: what a phone loads for one picture, 140 kB
 ALT = 'data-alt="cell"'  # `make notebooks` puts the text of the cell here
 
 
@@ -68,13 +70,22 @@ def rows_html(rows: list, size: float, titles: Sequence[str]) -> str:
     size = 90 * size if 0 < size < 10 else size or min(room, MOST)
     titles = [str(title).replace("\n", " ") for title in titles]
     alt = "; ".join(filter(None, names)) or f"{columns} pictures in a row"
-    picture = frames_html([data_url(array, 90)], [alt], array.shape, side, 0, high)
+    picture = frames_html([light_url(array)], [alt], array.shape, side, 0, high)
     picture = picture.replace("<img ", f"<img {ALT} ", 1)
     width = round(columns * max(size, LEAST))
     return (
         f'<div class="flipbook"><style>{STYLE}</style>'
         f"{page_html(names, titles, width)}{picture}</div></div>"
     )
+
+
+def light_url(array: Tensor) -> str:
+    """A picture as text, in the best quality that keeps it light."""
+    for quality in QUALITIES:
+        url = data_url(array, quality)
+        if len(url) <= HEAVIEST:
+            break
+    return url
 
 
 def even(

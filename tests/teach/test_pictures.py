@@ -80,3 +80,14 @@ def test_a_row_may_mix_pictures_and_maps():
     row = even([torch.ones(3, 8, 8), torch.zeros(1, 4, 4)], 3, 8, 8)
     assert row.shape == (3, 3, 8, 8)
     assert bool((row[0] == 1).all()) and bool((row[2] == 0).all())
+
+
+def test_a_picture_is_as_light_as_a_phone_wants_it():
+    """Noise, which no format makes small, loses quality before it gets heavy."""
+    from ldm_tutorial.teach.pictures import HEAVIEST, light_url
+
+    generator = torch.Generator().manual_seed(0)
+    noise = torch.randint(256, (260, 520, 3), generator=generator, dtype=torch.uint8)
+    assert len(light_url(noise)) <= HEAVIEST
+    calm = torch.full((64, 64, 3), 99, dtype=torch.uint8)
+    assert len(light_url(calm)) < 1000
