@@ -30,8 +30,7 @@ from nbclient.exceptions import CellExecutionError
 
 BOOK = Path(__file__).resolve().parent
 ROOT = BOOK.parent
-# A picture in a notebook is a third larger than on its page, which may have 2 MB.
-MAX_BYTES = 2_200_000
+MAX_BYTES = 1_500_000
 MAX_IMAGE_BYTES = 150_000
 WIDGET = "application/vnd.jupyter.widget-view+json"
 NOTEBOOK_METADATA = {

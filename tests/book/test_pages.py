@@ -13,7 +13,7 @@ import subprocess
 import pytest
 from browser import BOOK, MODULES, PICTURES, ROOT, missing
 
-MAX_BYTES = 2_000_000  # of a page with its pictures
+MAX_BYTES = 1_500_000  # of a page with its pictures
 MAX_IMAGE = 150_000
 
 pytestmark = [
