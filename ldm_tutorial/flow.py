@@ -44,6 +44,10 @@ class FlowSchedule:
     last: float | None = None
 
     def __post_init__(self):
+        if self.num_train_timesteps < 1:
+            raise ValueError(
+                f"num_train_timesteps={self.num_train_timesteps}; give 1 or more"
+            )
         if not self.shift > 0:
             raise ValueError(f"shift={self.shift}; give more than 0")
 

@@ -27,6 +27,9 @@ class ScheduleConfig:
         beta_end: last beta; ignored by cosine.
         zero_terminal_snr: rescale so that nothing of the signal is left at the last
             step (Lin et al. 2024, algorithm 1).
+
+    Raises:
+        ValueError: for less than one noise level.
     """
 
     name: ScheduleName = "linear"
@@ -34,6 +37,12 @@ class ScheduleConfig:
     beta_start: float = 1e-4
     beta_end: float = 0.02
     zero_terminal_snr: bool = False
+
+    def __post_init__(self):
+        if self.num_train_timesteps < 1:
+            raise ValueError(
+                f"num_train_timesteps={self.num_train_timesteps}; give 1 or more"
+            )
 
 
 @dataclass(frozen=True, eq=False)

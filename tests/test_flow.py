@@ -12,6 +12,7 @@ from ldm_tutorial.dit import DiT, DiTConfig
 from ldm_tutorial.flow import FlowMatching, FlowSchedule, euler, heun, shift_times
 from ldm_tutorial.pipeline import LatentDiffusion
 from ldm_tutorial.samplers import ddim, ddim_step, last
+from ldm_tutorial.schedule import ScheduleConfig
 from ldm_tutorial.unet import UNet, UNetConfig
 
 
@@ -243,6 +244,12 @@ def test_a_number_of_steps_that_cannot_be_is_refused(steps):
 def test_an_impossible_flow_is_refused(wrong):
     with pytest.raises(ValueError, match="give more than 0"):
         FlowMatching(**wrong)
+
+
+@pytest.mark.parametrize("config", [FlowMatching, ScheduleConfig])
+def test_no_times_at_all_are_refused(config):
+    with pytest.raises(ValueError, match="num_train_timesteps=0; give 1 or more"):
+        config(num_train_timesteps=0)
 
 
 def test_configs_come_back():

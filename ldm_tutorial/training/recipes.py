@@ -104,7 +104,6 @@ def build_ldm(
     """The untrained model of a recipe, with the channels and classes that fit; with a
     ``denoiser`` of one's own in place of the recipe's UNet."""
     check_counts(recipe.unet, "channels", "num_res_blocks", "patch_size")
-    check_counts(recipe.objective.schedule, "num_train_timesteps")
     check_training(recipe, codec)
     channels, height, _ = codec.latent_shape(recipe.size)
     if denoiser is None:

@@ -25,6 +25,7 @@ from ldm_tutorial import (
 from ldm_tutorial.cli.training import record
 from ldm_tutorial.data import NAMES, images, whole
 from ldm_tutorial.diffusion import Objective
+from ldm_tutorial.flow import FlowMatching
 from ldm_tutorial.landscapes.factors import CLASS_NAMES
 from ldm_tutorial.training import fit, folder, presets, recipes, tasks
 from ldm_tutorial.training.losses import VAELossConfig
@@ -179,6 +180,15 @@ def test_a_pixel_model_needs_no_codec(tmp_path):
     assert isinstance(LatentDiffusion.load(tmp_path).codec, PixelCodec)
     assert model.unet.config.in_channels == 3 and len(log) == 6
     assert json.loads((tmp_path / "recipe.json").read_text())["codec"] == "pixels"
+
+
+def test_a_flow_is_an_objective_like_another(vae, tmp_path):
+    recipe = replace(LDM, objective=FlowMatching(shift=2.0))
+    _, log = fit.train_ldm(recipe, vae[0], tmp_path)
+    assert len(log) == 6 and all(math.isfinite(line["loss"]) for line in log)
+    assert LatentDiffusion.load(tmp_path).objective == recipe.objective
+    recipe = json.loads((tmp_path / "recipe.json").read_text())
+    assert recipe["objective"]["shift"] == 2.0
 
 
 def test_the_recipe_is_there_from_the_start(tmp_path):
