@@ -8,7 +8,7 @@
 //     times      {over: {load, steps}} in ms: click to picture; 20 steps of the sampler
 //     pictures   {over: {settings: RGB bytes of what is drawn}}
 //     own        {classes, status} of the model in EXPORT
-//     embedded   the other pages whose panels were opened
+//     embedded   {page: panels} of the other pages, all of which were opened
 
 const fs = require("fs");
 const http = require("http");
@@ -211,20 +211,39 @@ async function ownModel(page) {
   }));
 }
 
-/** Pages that hold one panel: it opens below what they show, and draws. */
-async function embedded(browser, address, problems) {
-  const opened = [];
+/** Pages that hold panels: each opens below what is shown, draws, and leaves the address
+ * alone. All of a page run one model, which the first click has loaded. */
+async function embedded(browser, address, options, problems) {
+  const opened = {};
   for (const name of fs.readdirSync(root).filter((one) => one.endsWith(".html"))) {
     const text = fs.readFileSync(path.join(root, name), "utf8");
     if (name === "playground.html" || !text.includes('class="playground"')) continue;
-    const page = await open(browser, address, {}, problems, name);
-    await click(page, problems);
-    const box = await page.$(".playground");
-    await box.screenshot({ path: path.join(pictures, `playground-in-${name}.png`) });
+    const page = await open(browser, address, options, problems, name);
+    const wide = page.viewportSize().width;
+    const boxes = await page.$$(".playground");
+    opened[name] = [];
+    for (const [i, box] of boxes.entries()) {
+      if (!i) await click(page, problems);
+      else {
+        const asked = page.asked.filter((url) => url.startsWith(address)).length;
+        const button = await box.$(".playground-bar button");
+        if (/MB/.test(await button.textContent())) problems.push(`${name} would load twice`);
+        await button.click();
+        await box.waitForSelector(`${PANEL}[aria-busy=false]`);
+        if (page.asked.filter((url) => url.startsWith(address)).length > asked)
+          problems.push(`${name} loads anew`);
+      }
+      const first = await box.$("canvas");
+      const colours = await first.evaluate((one) => {
+        const { data } = one.getContext("2d").getImageData(0, 0, one.width, one.height);
+        return new Set(data).size;
+      });
+      if (colours < 20) problems.push(`${name}: panel ${i + 1} draws nothing`);
+      await box.screenshot({ path: path.join(pictures, `playground-in-${name}-${i + 1}-${wide}.png`) });
+      opened[name].push(await box.getAttribute("data-panel"));
+    }
     await serious(page, name, problems);
-    if (new Set(await bytes(page)).size < 20) problems.push(`${name} draws nothing`);
     if (new URL(page.url()).hash) problems.push(`${name}: a panel changes the address`);
-    opened.push(name);
     await page.context().close();
   }
   return opened;
@@ -262,7 +281,7 @@ async function main() {
       await own(page, problems);
       report.own = await ownModel(page);
     }
-    report.embedded = await embedded(browser, places.file, problems);
+    report.embedded = await embedded(browser, places.file, {}, problems);
     const phone = { viewport: { width: 390, height: 844 }, colorScheme: "dark", hasTouch: true, reducedMotion: "reduce" };
     const page = await open(browser, places.file, phone, problems);
     await click(page, problems);
@@ -271,6 +290,7 @@ async function main() {
       await serious(page, `${name} on a phone`, problems);
       await page.screenshot({ path: path.join(pictures, `playground-${name}-390-dark.png`), fullPage: true });
     }
+    await embedded(browser, places.http, phone, problems);
   } finally {
     await browser.close();
     server.close();

@@ -87,7 +87,11 @@ def test_a_model_of_ones_own_opens(report):
 
 
 def test_panels_in_other_pages_open(report):
-    assert "index.html" in report["embedded"]
+    opened = report["embedded"]
+    assert opened["index.html"] == ["sample"]
+    assert opened["02_kl.html"] == ["latent"]
+    assert opened["03_latent_ddpm.html"] == ["forward", "sample", "sample"]
+    assert opened["05_efficiency.html"] == ["sample"]
 
 
 def test_it_was_looked_at(report):

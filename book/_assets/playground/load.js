@@ -69,27 +69,34 @@
   }
 
   let loading = null; // one model for all panels of a page
+  const bars = new Set(); // of the panels that wait for it
+  const unopened = new Set(); // buttons that say what a click will load
+  const show = (share) => bars.forEach((bar) => (bar.value = share));
 
   function prepare(box) {
     const bar = document.createElement("div");
     bar.className = "playground-bar";
     const button = document.createElement("button");
+    const words = box.dataset.button || "Run the model here";
     button.type = "button";
-    button.textContent = `${box.dataset.button || "Run the model here"} (loads ${megabytes} MB)`;
+    button.textContent = `${words} (loads ${megabytes} MB)`;
     const status = document.createElement("p");
     status.setAttribute("role", "status");
     bar.append(button, status);
     box.append(bar);
+    const ready = () => (button.textContent = words);
+    unopened.add(ready);
     button.addEventListener("click", async () => {
       button.disabled = true;
       const progress = document.createElement("progress");
       progress.setAttribute("aria-label", "Loading the model");
       bar.append(progress);
+      bars.add(progress);
       status.textContent = "Loading …";
-      const show = (share) => (progress.value = share);
       try {
         loading ||= load(show);
         const { open } = await loading;
+        unopened.forEach((one) => one());
         box.replaceChildren();
         await open(box, box.dataset.panel, box.dataset.settings || "");
       } catch (error) {
@@ -98,6 +105,7 @@
         progress.remove();
         status.textContent = `The model cannot run here: ${error.message}`;
       }
+      bars.delete(progress);
     });
   }
 
