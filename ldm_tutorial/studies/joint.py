@@ -36,7 +36,7 @@ from ldm_tutorial.training.config import Log
 from ldm_tutorial.training.recipes import Autoencoder
 from ldm_tutorial.training.tasks import autoencoder
 
-HEADLINE: tuple[str, ...] = ()  # get several seeds
+HEADLINE = ("frozen", "joint")  # get several seeds
 
 
 def joint_arms(scale: Scale) -> dict[str, Arm]:

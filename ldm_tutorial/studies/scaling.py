@@ -28,7 +28,7 @@ from ldm_tutorial.studies.study import (
 
 # What the latents are multiplied by after they were brought to unit scale. Stable
 # Diffusion's come at a scale of 1 / 0.18215 = 5.5.
-TOO_LARGE: tuple[float, ...] = ()
+FACTORS: tuple[float, ...] = ()
 
 
 def scaling_arms(scale: Scale) -> dict[str, Arm]:
@@ -38,7 +38,7 @@ def scaling_arms(scale: Scale) -> dict[str, Arm]:
     }
     return arms | {
         f"scalar-times-{factor:.2g}": partial(train_at_scale, scale, "scalar", factor)
-        for factor in TOO_LARGE
+        for factor in FACTORS
     }
 
 

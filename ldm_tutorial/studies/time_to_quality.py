@@ -21,7 +21,7 @@ from ldm_tutorial.cost.efficiency import (
     time_side_by_side,
     training_step,
 )
-from ldm_tutorial.cost.spaces import SPACES
+from ldm_tutorial.cost.spaces import SPACES, Space
 from ldm_tutorial.diffusion import Objective
 from ldm_tutorial.evaluation.reports import evaluate_codec
 from ldm_tutorial.evaluation.samples import evaluate_samples
@@ -47,7 +47,10 @@ from ldm_tutorial.vae import AutoencoderKL
 
 
 def price_list(
-    batch: int, repeats: int, vae_precision: str = "no"
+    batch: int,
+    repeats: int,
+    vae_precision: str = "no",
+    spaces: dict[str, Space] | None = None,
 ) -> dict[str, dict[str, float]]:
     """Seconds of a training step of the UNet and of the autoencoder of each space, and
     of encoding a batch, measured in turns; gflops of each for a batch.
@@ -60,7 +63,7 @@ def price_list(
     device = best_device()
     x = torch.randn(batch, 3, DATA.size, DATA.size, device=device)
     t = torch.zeros(batch, dtype=torch.int64, device=device)
-    for name, space in SPACES.items():
+    for name, space in (SPACES if spaces is None else spaces).items():
         model = space.model(DATA.size).to(device)
         z = model.codec.encode(x)
         loss = partial(model.loss, z, t)
@@ -115,26 +118,14 @@ def train_within_budget(
     shared = folder.parent / "shared"
     batch = scale.ldm.batch_size // 2
     price = shared_prices(shared, batch, scale)[name]
-    codec, row = codec_within_budget(scale, name, price, batch, shared)
+    codec, row = codec_within_budget(scale, name, SPACES[name], price, batch, shared)
     left = scale.seconds - row.get("vae_seconds", 0) - row.get("encode_seconds", 0)
     points, pictures, recipe = [], {}, {}
     for fraction in FRACTIONS:
         seconds = round(max(fraction * left, 0), 1)
         steps = max(2, round(seconds / price["step_seconds"]))
-        train = TrainConfig(
-            steps=steps,
-            batch_size=batch,
-            warmup_steps=min(50, steps // 2),
-            log_every=max(1, steps // 20),
-            ema_decay=scale.ldm.ema_decay,
-            seed=seed,
-        )
-        diffusion = LDMRecipe(
-            length=scale.latents,
-            unet=SPACES[name].unet,
-            objective=Objective(prediction_type="v"),
-            train=train,
-        )
+        objective = Objective(prediction_type="v")
+        diffusion = space_recipe(scale, SPACES[name], steps, objective, seed)
         recipe = {"space": name, "ldm": config_to_dict(diffusion)}  # of the longest
         here = folder / f"ldm-{seconds:g}"
         model = trained_ldm(diffusion, codec, here)
@@ -162,22 +153,48 @@ def train_within_budget(
     return row | {"points": points}, pictures
 
 
+def space_recipe(
+    scale: Scale, space: Space, steps: int, objective: Objective, seed: int = 0
+) -> LDMRecipe:
+    """The diffusion model of a space, trained for so many steps of half a batch."""
+    train = TrainConfig(
+        steps=steps,
+        batch_size=scale.ldm.batch_size // 2,
+        warmup_steps=min(50, steps // 2),
+        log_every=max(1, steps // 20),
+        ema_decay=scale.ldm.ema_decay,
+        seed=seed,
+    )
+    return LDMRecipe(
+        length=scale.latents, unet=space.unet, objective=objective, train=train
+    )
+
+
 def shared_prices(
-    shared: Path, batch: int, scale: Scale
+    shared: Path,
+    batch: int,
+    scale: Scale,
+    spaces: dict[str, Space] | None = None,
 ) -> dict[str, dict[str, float]]:
     """The price list that all arms of a study use; measured by the first of them."""
     path = shared / "prices.json"
     if not path.exists():
         shared.mkdir(parents=True, exist_ok=True)
-        write_json(path, price_list(batch, scale.repeats, scale.vae.precision))
+        prices = price_list(batch, scale.repeats, scale.vae.precision, spaces)
+        write_json(path, prices)
     return json.loads(path.read_text())
 
 
 def codec_within_budget(
-    scale: Scale, name: str, price: dict[str, float], batch: int, shared: Path
+    scale: Scale,
+    name: str,
+    space: Space,
+    price: dict[str, float],
+    batch: int,
+    shared: Path,
 ) -> tuple[Codec, Row]:
     """The codec of a space, with what it cost and how well it reconstructs."""
-    shape = SPACES[name].vae
+    shape = space.vae
     if shape is None:
         return PixelCodec(), {}
     recipe = VAERecipe(

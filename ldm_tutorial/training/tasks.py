@@ -27,7 +27,9 @@ from ldm_tutorial.training.perceptual import Alignment, FeatureDistance, load_pe
 from ldm_tutorial.training.processes import moments_over_processes
 from ldm_tutorial.vae import AutoencoderKL
 
-ALIGNMENT_WEIGHT = 0.5  # of REPA
+# Of the alignment loss, for the UNet as in REPA and for the encoder as in REPA-E (its
+# command's proj-coeff and vae-align-proj-coeff).
+ALIGNMENT_WEIGHT, ENCODER_ALIGNMENT_WEIGHT = 0.5, 1.5
 STANDING = ("d_loss", "d_real", "d_fake", "r1")  # how a game of two players stands
 
 Values = tuple[Tensor, dict[str, Tensor]]  # a loss, and what is logged beside it
@@ -210,6 +212,7 @@ class JointTraining(nn.Module):
         loss, parts = self.model.loss(z_0, y, generator=generator)
         if self.alignment is None:
             return loss, parts
+        z = scaled_gradient(z, ENCODER_ALIGNMENT_WEIGHT / ALIGNMENT_WEIGHT)
         schedule = self.model.schedule
         t = random_times(z, len(schedule), generator)
         z_t = add_noise(z, normal_like(z, generator), schedule.at(t, like=z))
@@ -229,6 +232,11 @@ class JointTraining(nn.Module):
         if self.kind == "detached":
             return codec.normalise(raw)
         return (raw - mean.view(-1, 1, 1)) / std.view(-1, 1, 1)
+
+
+def scaled_gradient(z: Tensor, factor: float) -> Tensor:
+    """z itself; gradients that pass through it are multiplied by ``factor``."""
+    return z.detach() + factor * (z - z.detach())
 
 
 def autoencoder(model: LatentDiffusion) -> LatentCodec:

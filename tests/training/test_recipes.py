@@ -379,9 +379,13 @@ def test_the_diffusion_loss_reaches_the_encoder_unless_detached(vae):
 
 
 def test_the_alignment_loss_alone_reaches_the_encoder(vae, monkeypatch):
-    assert encoder_gradient("joint-aligned", vae) > 0
-    monkeypatch.setattr(tasks, "ALIGNMENT_WEIGHT", 0.0)
-    assert encoder_gradient("joint-aligned", vae) == 0
+    gradients = []
+    for weight in (0.0, 1.0, 3.0):
+        monkeypatch.setattr(tasks, "ENCODER_ALIGNMENT_WEIGHT", weight)
+        torch.manual_seed(0)
+        gradients.append(encoder_gradient("joint-aligned", vae))
+    assert gradients[0] == 0 and gradients[1] > 0
+    assert gradients[2] == pytest.approx(3 * gradients[1], rel=1e-4)
 
 
 def test_normalised_latents_cannot_be_shrunk(vae):
