@@ -9,6 +9,7 @@ from dataclasses import replace
 from ldm_tutorial.diffusion import Objective
 from ldm_tutorial.landscapes.scenenet import SceneNetConfig
 from ldm_tutorial.training.config import TrainConfig
+from ldm_tutorial.training.discriminator import DiscriminatorConfig
 from ldm_tutorial.training.losses import VAELossConfig
 from ldm_tutorial.training.recipes import LDMRecipe, SceneRecipe, VAERecipe
 from ldm_tutorial.unet import UNetConfig
@@ -75,6 +76,32 @@ VAE_PRESETS["perceptual"] = replace(
         adversarial_weight=0.1,
     ),
     train=replace(VAE_PRESETS["perceptual-start"].train, steps=2500, seed=1),
+)
+# Its weave goes: a head at full resolution, a critic held back by R1, and a loss that
+# pays for the strength of fine detail wherever in its window it lies.
+VAE_PRESETS["sharp"] = VAERecipe(
+    length=50_000,
+    init="vae-f8-perceptual",
+    vae=VAEConfig(head_channels=16),
+    loss=VAELossConfig(
+        perceptual="scenenet",
+        perceptual_weight=0.25,
+        contrast_weight=1.0,
+        band_weight=0.2,
+        adversarial_weight=0.1,
+        adversarial_start=100,
+        r1_weight=1.0,
+        discriminator=DiscriminatorConfig(norm="none"),
+    ),
+    train=TrainConfig(
+        steps=600,
+        batch_size=16,
+        learning_rate=5e-4,
+        ema_decay=0.99,
+        precision="bf16",
+        checkpoint_every=50,
+        seed=2,
+    ),
 )
 # Latents stay what they are, so a diffusion model need not be trained anew.
 VAE_PRESETS["decoder"] = replace(
