@@ -160,10 +160,19 @@ JUDGING = [
     ),
     Claim(
         PAGE,
-        "In none of the columns did they do better than uniform times by more than "
-        "chance.",
+        "With a logit of mean $-0.4$ they did better than uniform times in none of the "
+        "columns by more than chance.",
         ddpm("eps", "eps-logit-normal"),
         no_better,
+        differ=("logit_normal",),
+        n=N,
+    ),
+    Claim(
+        PAGE,
+        "the samples are farther from real images, and fewer of them look real, by "
+        "more than both intervals.",
+        ddpm("eps", "eps-logit-normal-matched"),
+        lambda a, b: more(a, b, FRECHET) and more(b, a, "samples.precision"),
         differ=("logit_normal",),
         n=N,
     ),

@@ -34,6 +34,7 @@ DDPM_ARMS: dict[str, dict[str, Any]] = {
     "eps-cosine": {"objective": Objective(ScheduleConfig("cosine"))},
     "eps-min-snr": {"objective": Objective(min_snr_gamma=5.0)},
     "eps-logit-normal": {"objective": Objective(logit_normal=(-0.4, 1.0))},
+    "eps-logit-normal-matched": {"objective": Objective(logit_normal=MATCHED)},
     "v": {"objective": Objective(prediction_type="v")},
     "v-zero-snr": {"objective": Objective(MENDED, "v")},
     "v-min-snr": {"objective": Objective(prediction_type="v", min_snr_gamma=5.0)},
