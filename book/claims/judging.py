@@ -229,6 +229,13 @@ JUDGING = [
     ),
     Claim(
         PAGE,
+        "they share their variance among a quarter of the patterns",
+        joint("frozen", "joint-aligned"),
+        lambda a, b: 0.2 < b["dimensions"] / a["dimensions"] < 0.3,
+        differ=("autoencoder",),
+    ),
+    Claim(
+        PAGE,
         "from look to look it lags behind, and at the end the two lie within each "
         "other's intervals",
         joint("frozen", "joint-aligned"),
