@@ -92,7 +92,8 @@ def play_with_factors(
     if isinstance(step, int):
         places = list(range(int(low), int(high) + 1, step))
     titles = () if codec is None else ("drawn", "decoded")
-    show(draw, knobs, places, "A landscape", titles, size=192)
+    middle = len(places) // 2
+    show(draw, knobs, places, "A landscape", titles, start=middle, size=192)
 
 
 def factor_knobs(factors: Factors) -> list[Knob]:
@@ -134,14 +135,14 @@ def latent_walk(codec: Codec, a: Tensor, b: Tensor) -> None:
         fade = (1 - t) * a + t * b
         return torch.cat([fade[None].cpu(), codec.decode(between).cpu()])
 
-    knob = Knob("t", "from the first to the second", 0.0, span=(0.0, 1.0, 0.02))
+    knob = Knob("t", "from the first to the second", 0.5, span=(0.0, 1.0, 0.02))
     roads = ("pixels", "latent, straight", "latent, arc")
     places = [p / 8 for p in range(9)]
-    show(draw, [knob], places, "Between two landscapes", roads)
+    show(draw, [knob], places, "Between two landscapes", roads, start=4)
 
 
 def noise_level(codec: Codec, x: Tensor, schedule: NoiseSchedule | None = None) -> None:
-    """Add the noise of step t to images (B, 3, H, W) and to their latents.
+    """Add the noise of time t to images (B, 3, H, W) and to their latents.
 
     Args:
         codec: what makes the latents.
@@ -162,12 +163,13 @@ def noise_level(codec: Codec, x: Tensor, schedule: NoiseSchedule | None = None) 
 
     last = len(schedule) - 1
     places = [round(last * p) for p in (0, 0.05, 0.1, 0.2, 0.4, 0.6, 1)]
-    knob = Knob("t", "step t", 0, span=(0, last, 1))
-    show(draw, [knob], places, "Noise on landscapes and on their latents")
+    start = 3  # where the two begin to differ
+    knob = Knob("t", "time t", places[start], span=(0, last, 1))
+    show(draw, [knob], places, "Noise on landscapes and on their latents", start=start)
 
 
 def guidance(model: LatentDiffusion, y: int = 0, n: int = 3, steps: int = 20) -> None:
-    """Draw ``n`` samples of a class at a guidance scale, from the same dice.
+    """Draw ``n`` samples of a class at a guidance scale, from the same noise.
 
     Args:
         model: one with classes.
@@ -191,7 +193,7 @@ def guidance(model: LatentDiffusion, y: int = 0, n: int = 3, steps: int = 20) ->
     knobs = [
         Knob("scale", "guidance scale", 1.0, span=(0.0, 8.0, 0.5)),
         Knob("y", "class", y, choices=model.classes),
-        Knob("seed", "dice", 0, span=(0, 20, 1)),
+        Knob("seed", "seed of the noise", 0, span=(0, 20, 1)),
     ]
     places = [0.0, 1.0, 2.0, 4.0, 8.0]
     show(draw, knobs, places, "Samples of one class", start=1, slow=True)

@@ -3,8 +3,9 @@
 //     node tests/book/pages.js FOLDER [PICTURES [PAGE ...]]
 //
 // FOLDER holds the built pages (_build/html). PICTURES, if given and not empty, gets a
-// screenshot of every page. PAGE, e.g. 02_kl.html, limits the work. The modules playwright-core and axe-core are found through NODE_PATH,
-// the browser through CHROMIUM (default: chromium on the PATH).
+// screenshot of every page. PAGE, e.g. 02_kl.html, limits the work. The modules
+// playwright-core and axe-core are found through NODE_PATH, the browser through CHROMIUM
+// (default: chromium on the PATH).
 //
 // Prints one JSON object: {pages: [{page, width, theme, over, problems: [...], ...}]}.
 
@@ -14,6 +15,7 @@ const path = require("path");
 const { execSync } = require("child_process");
 const { pathToFileURL } = require("url");
 const { chromium } = require("playwright-core");
+const unfit = require("./fit.js");
 const axe = fs.readFileSync(require.resolve("axe-core/axe.min.js"), "utf8");
 
 const root = path.resolve(process.argv[2]);
@@ -181,6 +183,7 @@ async function look(browser, address, name, width, theme) {
   }
   const { found, count } = await sliders(page);
   problems.push(...found);
+  problems.push(...(await page.evaluate(unfit, width < 500)));
   await context.close();
   return { page: name, width, theme, over, problems, sliders: count, shift };
 }

@@ -184,7 +184,7 @@ def test_without_ipywidgets_one_line_says_so(shown, monkeypatch, capsys):
     assert capsys.readouterr().out == widgets.NO_WIDGETS + "\n"
     assert "\n" not in widgets.NO_WIDGETS and "pip install" in widgets.NO_WIDGETS
     (bundle,) = shown
-    assert WIDGET_VIEW not in bundle and "Flipbook: step t" in bundle["text/html"]
+    assert WIDGET_VIEW not in bundle and "Flipbook: time t" in bundle["text/html"]
 
 
 def test_colab_gets_the_panel_alone(shown, panels, monkeypatch):
