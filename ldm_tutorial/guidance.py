@@ -56,3 +56,10 @@ def guided(
 def spread(x: Tensor) -> Tensor:
     """Standard deviation of each array of a batch (B, ...), shaped (B, 1, ..., 1)."""
     return x.flatten(1).std(dim=1).view(-1, *[1] * (x.ndim - 1))
+
+
+def check_guidance(guidance_scale: float, guidance_rescale: float) -> None:
+    if not abs(guidance_scale) < float("inf"):
+        raise ValueError(f"guidance_scale={guidance_scale}; give a finite number")
+    if not 0 <= guidance_rescale <= 1:
+        raise ValueError(f"guidance_rescale={guidance_rescale}; give 0 to 1")

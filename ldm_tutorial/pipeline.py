@@ -8,7 +8,6 @@ class is a pixel DDPM; any ``denoiser(z_t, t, y)`` takes the place of the UNet; 
 ``Objective`` says what is learned; and a sampler is a function.
 """
 
-import inspect
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Protocol
@@ -20,9 +19,9 @@ from ldm_tutorial.codec import Codec, LatentCodec, PixelCodec
 from ldm_tutorial.diffusion import Objective
 from ldm_tutorial.dit import DiT
 from ldm_tutorial.flow import FlowMatching
-from ldm_tutorial.guidance import guided
+from ldm_tutorial.guidance import check_guidance, guided
 from ldm_tutorial.noise import Generators, in_float32, normal_like
-from ldm_tutorial.samplers import SAMPLERS, Sampler, last
+from ldm_tutorial.samplers import Sampler, find_sampler, last, named
 from ldm_tutorial.schedule import NoiseSchedule
 from ldm_tutorial.storage import describe, load_model, rebuild, save_model
 from ldm_tutorial.unet import UNet
@@ -225,7 +224,14 @@ class LatentDiffusion(nn.Module):
 
     def _in_its_dtype(self, z_t: Tensor, t: Tensor, *y: Tensor) -> Tensor:
         """The denoiser of float32 arrays, whatever it computes in itself."""
-        return in_float32(self.denoiser(z_t.to(self._place.dtype), t, *y))
+        found = self.denoiser(z_t.to(self._place.dtype), t, *y)
+        if getattr(found, "shape", None) != z_t.shape:
+            what = getattr(found, "shape", type(found).__name__)
+            raise ValueError(
+                f"the denoiser returned {what} for arrays of shape {tuple(z_t.shape)}; "
+                "let it return a tensor of that shape"
+            )
+        return in_float32(found)
 
     def _labels(self, n: int | None, y: Classes) -> Tensor | None:
         """Classes of ``n`` samples, int64 (n,), or None for an unconditional model."""
@@ -238,10 +244,19 @@ class LatentDiffusion(nn.Module):
             return None
         if y is None:
             return torch.arange(n or 0, device=self.device) % len(self.classes)
-        given: Any = [y] if isinstance(y, int | str) else y
-        if isinstance(given, Sequence):
-            given = [self._number(c) if isinstance(c, str) else c for c in given]
-        labels = torch.as_tensor(given).reshape(-1)
+        given: Any = y
+        if not isinstance(y, Tensor) and hasattr(y, "tolist"):
+            given = y.tolist()  # NumPy's arrays and scalars, names among them
+        given = [given] if isinstance(given, int | str) else given
+        try:
+            if isinstance(given, Sequence):
+                given = [self._number(c) if isinstance(c, str) else c for c in given]
+            labels = torch.as_tensor(given).reshape(-1)
+        except (TypeError, RuntimeError):
+            raise TypeError(
+                f"classes of type {type(y).__name__} were given; give whole numbers, "
+                "or names"
+            ) from None
         if not len(labels):
             raise ValueError("no classes were given; give one for each sample, or n")
         if labels.is_floating_point() or labels.is_complex():
@@ -272,12 +287,13 @@ class LatentDiffusion(nn.Module):
         ``storage.save_model``.
 
         Raises:
-            TypeError: for a part of one's own without ``kind`` and ``config``.
+            TypeError: for a part of one's own that would not come back as what it is:
+                it needs a ``kind`` of its own, a ``config`` and a ``from_config``.
         """
         config = {
-            "codec": describe(self.codec, "codec"),
-            "denoiser": describe(self.denoiser, "denoiser"),
-            "objective": describe(self.objective, "objective"),
+            "codec": describe(self.codec, "codec", KINDS),
+            "denoiser": describe(self.denoiser, "denoiser", KINDS),
+            "objective": describe(self.objective, "objective", KINDS),
             "image_size": self.image_size,
             "classes": self.classes,
         }
@@ -320,39 +336,6 @@ def check_fit(denoiser: Any, channels: int, classes: int) -> None:
             f"{classes} class names for a denoiser of {config.num_classes} "
             "classes; give one name for each"
         )
-
-
-def find_sampler(sampler: str | Sampler, objective: Any, eta: float) -> Sampler:
-    """The sampler of this name for models of this objective, or the function given; a
-    ValueError for a name, or a share of noise, that it does not know."""
-    if not 0 <= eta <= 1:
-        raise ValueError(f"eta={eta}; give 0 (deterministic) to 1 (as noisy as DDPM)")
-    if not isinstance(sampler, str):
-        return sampler
-    known: Mapping[str, Sampler] = getattr(objective, "samplers", SAMPLERS)
-    if sampler not in known:
-        raise ValueError(
-            f"sampler {sampler!r} is unknown; choose {', '.join(known)}, or give a "
-            "function"
-        )
-    if eta and "eta" not in inspect.signature(known[sampler]).parameters:
-        raise ValueError(f"eta={eta} is an option of ddim; leave it out with {sampler}")
-    return known[sampler]
-
-
-def check_guidance(guidance_scale: float, guidance_rescale: float) -> None:
-    if not abs(guidance_scale) < float("inf"):
-        raise ValueError(f"guidance_scale={guidance_scale}; give a finite number")
-    if not 0 <= guidance_rescale <= 1:
-        raise ValueError(f"guidance_rescale={guidance_rescale}; give 0 to 1")
-
-
-def named(function: Callable[..., Any], options: dict[str, Any]) -> dict[str, Any]:
-    """The options that a function takes by name."""
-    parameters = inspect.signature(function).parameters
-    if any(p.kind is p.VAR_KEYWORD for p in parameters.values()):
-        return options
-    return {name: value for name, value in options.items() if name in parameters}
 
 
 def upgrade(

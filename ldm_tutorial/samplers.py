@@ -9,8 +9,9 @@ The array is kept in float32 from step to step, and the denoiser sees it in the 
 z_T: a thousand roundings to bfloat16 would add up.
 """
 
+import inspect
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from functools import wraps
 from typing import Any
 
@@ -221,6 +222,32 @@ SAMPLERS: dict[str, Sampler] = {
 }
 
 
+def find_sampler(sampler: str | Sampler, objective: Any, eta: float) -> Sampler:
+    """The sampler of this name for models of this objective, or the function given; a
+    ValueError for a name, or a share of noise, that it does not know."""
+    if not 0 <= eta <= 1:
+        raise ValueError(f"eta={eta}; give 0 (deterministic) to 1 (as noisy as DDPM)")
+    known: Mapping[str, Sampler] = getattr(objective, "samplers", SAMPLERS)
+    if not callable(sampler) and sampler not in known:
+        raise ValueError(
+            f"sampler {sampler!r} is unknown; choose {', '.join(known)}, or give a "
+            "function"
+        )
+    found = sampler if callable(sampler) else known[sampler]
+    if eta and not named(found, {"eta": eta}):
+        name = getattr(sampler, "__name__", sampler)
+        raise ValueError(f"eta={eta} is an option of ddim; leave it out with {name}")
+    return found
+
+
+def named(function: Callable[..., Any], options: dict[str, Any]) -> dict[str, Any]:
+    """The options that a function takes by name."""
+    parameters = inspect.signature(function).parameters
+    if any(p.kind is p.VAR_KEYWORD for p in parameters.values()):
+        return options
+    return {name: value for name, value in options.items() if name in parameters}
+
+
 def intervals(schedule: NoiseSchedule, steps: int) -> list[tuple[int, Tensor, Tensor]]:
     """(t, alpha_bar_t, alpha_bar_s) for each step from t down to the next time s; the
     last step ends at alpha_bar_s = 1, without noise. The scalars stay where the
@@ -232,5 +259,15 @@ def intervals(schedule: NoiseSchedule, steps: int) -> list[tuple[int, Tensor, Te
 
 
 def last(arrays: Iterable[Tensor]) -> Tensor:
-    """The last array of a sampler, without keeping the others."""
-    return deque(arrays, maxlen=1)[0]
+    """The last array of a sampler, without keeping the others.
+
+    Raises:
+        TypeError: if what a sampler returned holds no arrays.
+    """
+    found: deque[Tensor] = deque(maxlen=1)
+    if isinstance(arrays, Iterable) and not isinstance(arrays, Tensor):
+        found.extend(arrays)
+    if not found:
+        what = type(arrays).__name__
+        raise TypeError(f"a sampler gave a {what}; let it yield the array of each step")
+    return found[0]

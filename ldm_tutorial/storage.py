@@ -8,7 +8,7 @@ carries them inside it.
 import json
 import os
 from collections.abc import Mapping
-from dataclasses import asdict, fields
+from dataclasses import asdict, fields, is_dataclass
 from pathlib import Path
 from typing import Any
 
@@ -87,25 +87,50 @@ def load_model(name: str | Path, kind: str) -> tuple[dict[str, Any], dict[str, T
     return config, {k: v.float() for k, v in tensors.items()}
 
 
-def describe(part: Any, role: str) -> dict[str, Any]:
+def describe(
+    part: Any, role: str, known: Mapping[str, Any] | None = None
+) -> dict[str, Any]:
     """The kind and the config under which a part of a model is saved, as JSON values.
 
+    Args:
+        known: classes by the kinds that are taken already.
+
     Raises:
-        TypeError: if it lacks one of them; it would come back as something else.
+        TypeError: if the part would not come back as what it is.
     """
-    kind, config = (getattr(part, name, None) for name in ("kind", "config"))
-    if not isinstance(kind, str) or config is None:
+    part = getattr(part, "_orig_mod", part)  # of a compiled module
+    name = type(part).__name__
+    kind, config = (getattr(part, field, None) for field in ("kind", "config"))
+    rebuilt = callable(getattr(part, "from_config", None))
+    if not isinstance(kind, str) or config is None or not rebuilt:
         raise TypeError(
-            f"this {role}, a {type(part).__name__}, cannot be saved: give it a name "
-            "`kind`, a `config` of JSON values and a class method `from_config`, or "
-            "save its state_dict yourself"
+            f"this {role}, a {name}, cannot be saved: give it a name `kind`, a "
+            "`config` of JSON values and a class method `from_config`, or save its "
+            "state_dict yourself"
         )
-    values = config if isinstance(config, dict) else config_to_dict(config)
+    own = "kind" in vars(type(part)) or "kind" in getattr(part, "__dict__", {})
+    if not own or (known or {}).get(kind, type(part)) is not type(part):
+        raise TypeError(
+            f"this {role}, a {name}, would come back as another {kind}; give {name} a "
+            "`kind` of its own"
+        )
+    try:
+        values = config_to_dict(config)
+    except (TypeError, ValueError) as error:
+        raise TypeError(
+            f"the config of this {role}, a {name}, is not made of JSON values: {error}"
+        ) from None
+    if "kind" in values:
+        raise TypeError(
+            f"the config of this {role}, a {name}, has an entry 'kind', where the name "
+            "of its class is written; call it otherwise"
+        )
     return {"kind": kind, **values}
 
 
 def rebuild(described: dict[str, Any], known: Mapping[str, Any]) -> Any:
-    """The part of a model that ``describe`` described, with fresh weights.
+    """The part of a model that ``describe`` described, with fresh weights. A dataclass
+    gets tuples, which may be what it has, in place of lists, which JSON has.
 
     Raises:
         ValueError: for a kind that is not in ``known``.
@@ -117,12 +142,25 @@ def rebuild(described: dict[str, Any], known: Mapping[str, Any]) -> Any:
             f"{', '.join(known)}; give its class: kinds={{{kind!r}: ...}}"
         )
     config = {name: value for name, value in described.items() if name != "kind"}
-    return known[kind].from_config(config)
+    part = known[kind]
+    return part.from_config(tuples(config) if is_dataclass(part) else config)
+
+
+def tuples(value: Any) -> Any:
+    """JSON values with a tuple for every list."""
+    if isinstance(value, dict):
+        return {name: tuples(item) for name, item in value.items()}
+    return tuple(map(tuples, value)) if isinstance(value, list) else value
 
 
 def config_to_dict(config: Any) -> dict[str, Any]:
-    """A config dataclass as JSON values (tuples become lists)."""
-    return json.loads(json.dumps(asdict(config)))
+    """A config, a dataclass or a mapping, as JSON values (tuples become lists).
+
+    Raises:
+        TypeError, ValueError: for anything else.
+    """
+    values = asdict(config) if is_dataclass(config) else dict(config)
+    return json.loads(json.dumps(values))
 
 
 def config_from_dict(cls: type, values: dict[str, Any]) -> Any:

@@ -1,6 +1,6 @@
 """Batches that are the same whenever a run goes on: each step's indices are known."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from functools import partial
 from itertools import chain, count, islice
 from typing import Any
@@ -14,6 +14,7 @@ from ldm_tutorial.data import batch_of
 from ldm_tutorial.training.config import TrainConfig
 
 FETCHED = 256  # images of 64 x 64 pixels, or as many pixels, that are fetched at once
+RESERVED = {"step", "loss", "validation_loss", "learning_rate", "seconds", "skipped"}
 
 
 class StepSampler(Sampler):
@@ -111,9 +112,36 @@ def loss_of(
     module: Callable[..., Any], batch: Any, generator: torch.Generator
 ) -> tuple[Tensor, dict[str, Tensor]]:
     """``module`` of one batch: what a tuple holds becomes arguments of their own, and
-    any other batch is the only one. The generator is handed over by its name."""
+    any other batch is the only one. The generator is handed over by its name. What is
+    to be logged may be plain numbers.
+
+    Raises:
+        TypeError: if the module returns anything but a scalar loss and a dictionary of
+            scalars.
+        ValueError: for a name that the loop writes itself.
+    """
     arguments = batch if isinstance(batch, tuple | list) else (batch,)
-    return module(*arguments, generator=generator)
+    found = module(*arguments, generator=generator)
+    pair = isinstance(found, tuple | list) and len(found) == 2
+    loss, values = found if pair else (None, None)
+    if not isinstance(loss, Tensor) or not isinstance(values, Mapping):
+        raise TypeError(
+            f"the module to train returned a {type(found).__name__}; let it return "
+            "(loss, {name: number to log}), with {} for none"
+        )
+    if taken := RESERVED & values.keys():
+        raise ValueError(
+            f"the module to train logs {', '.join(sorted(taken))}, which the loop "
+            "writes itself; log it by another name"
+        )
+    logged = {k: torch.as_tensor(v, device=loss.device) for k, v in values.items()}
+    for name, value in {"the loss": loss, **logged}.items():
+        if value.numel() != 1:
+            raise TypeError(
+                f"{name} has shape {tuple(value.shape)}; return one number, such as "
+                "the mean"
+            )
+    return loss.reshape(()), {k: v.reshape(()) for k, v in logged.items()}
 
 
 def moved(batch: Any, device: torch.device, channels_last: bool = False) -> Any:

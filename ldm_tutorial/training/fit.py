@@ -243,8 +243,9 @@ def start_unet(init: str, model: LatentDiffusion) -> None:
             another question.
     """
     start = unfinished.load(LatentDiffusion, init)
+    schedules = [getattr(m.objective, "schedule", None) for m in (start, model)]
     for name, old, new in (
-        ("schedule", start.objective.schedule, model.objective.schedule),
+        ("schedule", *schedules),  # a flow has none
         ("prediction_type", start.prediction_type, model.prediction_type),
         ("classes", start.classes, model.classes),
     ):

@@ -22,6 +22,11 @@ class Labelled(Dataset):
     """
 
     def __init__(self, dataset: Any, size: int):
+        if not (hasattr(dataset, "__len__") and hasattr(dataset, "__getitem__")):
+            raise TypeError(
+                f"the data set is a {type(dataset).__name__}; give one with a length "
+                "and items by number (map-style), such as a list of its images"
+            )
         if not len(dataset):
             raise ValueError("the data set is empty; give images")
         self.dataset, self.size = dataset, size
@@ -43,7 +48,7 @@ class Labelled(Dataset):
                 f"the data set's first image has values from {float(x.min()):g} to "
                 f"{float(x.max()):g}; bring them to [-1, 1]"
             )
-        self.channels = x.shape[0]
+        self.channels, self.shape = x.shape[0], x.shape
         self.classes = self._names(label is not None)
 
     @staticmethod
@@ -58,8 +63,8 @@ class Labelled(Dataset):
         names = getattr(self.dataset, "classes", None)
         if names is not None:
             return tuple(names)
-        labels = [self._split(item)[1] for item in self._all()]
-        most = int(max(int(label) for label in labels))
+        labels = (self._split(item)[1] for item in self._all())
+        most = max(label_of(i, label) for i, label in enumerate(labels))
         return tuple(str(number) for number in range(most + 1))
 
     def _all(self) -> Any:
@@ -67,14 +72,20 @@ class Labelled(Dataset):
 
     def _pair(self, index: int, item: Any) -> tuple[Tensor, int]:
         x, label = self._split(item)
-        if not self.classes:
-            return x, 0
-        if not 0 <= int(label) < len(self.classes):
+        if getattr(x, "shape", None) != self.shape:
             raise ValueError(
-                f"item {index} has the label {int(label)}, and there are "
+                f"item {index} has shape {tuple(getattr(x, 'shape', ()))}, and item 0 "
+                f"has {tuple(self.shape)}; give images of one shape"
+            )
+        if not self.classes:
+            return x.float(), 0
+        number = label_of(index, label)
+        if number >= len(self.classes):
+            raise ValueError(
+                f"item {index} has the label {number}, and there are "
                 f"{len(self.classes)} classes; give 0 to {len(self.classes) - 1}"
             )
-        return x, int(label)
+        return x.float(), number
 
     def __len__(self) -> int:
         return len(self.dataset)
@@ -86,3 +97,20 @@ class Labelled(Dataset):
         together = getattr(self.dataset, "__getitems__", None)
         items = together(indices) if together else [self.dataset[i] for i in indices]
         return [self._pair(i, item) for i, item in zip(indices, items, strict=True)]
+
+
+def label_of(index: int, label: Any) -> int:
+    """The label of item ``index`` as a number.
+
+    Raises:
+        ValueError: for anything but a whole number from 0 on.
+    """
+    value = label.tolist() if hasattr(label, "tolist") else label
+    if isinstance(value, list) and len(value) == 1:
+        value = value[0]
+    if not isinstance(value, int) or value < 0:
+        raise ValueError(
+            f"item {index} has the label {str(value)[:40]!r}; give whole numbers from "
+            "0 on (and their names as the data set's `classes`), or images alone"
+        )
+    return int(value)

@@ -196,11 +196,13 @@ def waits(wrapped: nn.Module, more: bool) -> Any:
 
 
 def means(logged: list[dict[str, Tensor]]) -> Log:
-    """The mean of each logged value over the parts of a batch and all processes."""
-    names = list(logged[0])
-    rows = [[part[name].detach().float() for name in names] for part in logged]
-    values = torch.stack([torch.stack(row) for row in rows])
-    return dict(zip(names, mean_over_processes(values.mean(0)).tolist(), strict=True))
+    """The mean of each logged value over the parts of a batch and all processes; a part
+    that lacks one does not count for it."""
+    names = list(dict.fromkeys(name for part in logged for name in part))
+    columns = [[part[name] for part in logged if name in part] for name in names]
+    values = [torch.stack([v.detach().float() for v in c]).mean() for c in columns]
+    found = mean_over_processes(torch.stack(values)).tolist()
+    return dict(zip(names, found, strict=True))
 
 
 @torch.no_grad()
