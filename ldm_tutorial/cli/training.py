@@ -2,6 +2,7 @@
 
 import json
 import sys
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict
@@ -41,13 +42,15 @@ VALIDATED = 256  # held-out images that the validation loss is a mean over
 @contextmanager
 def training_bar(options: Namespace, steps: int) -> Iterator[dict[str, Any]]:
     """Callbacks for the training loop that draw a progress bar on stderr, and feed
-    TensorBoard where it was asked for."""
+    TensorBoard where it was asked for. Afterwards ``options.cpu_seconds`` is the time
+    of all cores that this process has used, or None for a run that went on."""
     from tqdm.auto import tqdm
 
-    bars = []
+    bars, began = [], []
     board = tensorboard(options.out) if options.tensorboard else None
 
     def on_start(step: int) -> None:
+        began.append(step)
         silent = not is_main_process()
         bars.append(tqdm(total=steps, initial=step, unit="step", disable=silent))
 
@@ -62,6 +65,8 @@ def training_bar(options: Namespace, steps: int) -> Iterator[dict[str, Any]]:
     try:
         yield {"on_log": on_log, "on_start": on_start}
     finally:
+        whole = began == [0]
+        options.cpu_seconds = round(time.process_time(), 1) if whole else None
         for bar in bars:
             bar.close()
 
@@ -210,7 +215,7 @@ def finish(
 ) -> None:
     """Save the weights, write ``result.json`` and say what came out."""
     model.save(options.out, torch.float16 if options.fp16 else None)
-    report["fp16"] = options.fp16
+    report |= {"fp16": options.fp16, "cpu_seconds": options.cpu_seconds}
     write_record(options.out / "result.json", report)
     show(options, report)
 

@@ -159,6 +159,13 @@ LDM_PRESETS = {
     ),
 }
 
+# The capstone's reference: ten minutes of one core, on the shipped autoencoder.
+LDM_PRESETS["capstone"] = LDMRecipe(
+    length=8000,
+    unet=UNetConfig(channels=(64, 96), num_res_blocks=1),
+    objective=Objective(prediction_type="v", min_snr_gamma=5.0),
+    train=TrainConfig(steps=1000, batch_size=64, ema_decay=0.995, log_every=50),
+)
 LDM_PRESETS["reference-middle"] = replace(
     LDM_PRESETS["reference-start"],
     init="runs/ldm-f8-start",
