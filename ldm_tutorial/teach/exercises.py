@@ -23,6 +23,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
+from ldm_tutorial.teach.effort import words
 from ldm_tutorial.teach.ladder import Verdict, judge
 from ldm_tutorial.teach.marks import note, progress, records, reset, save
 from ldm_tutorial.teach.task import Exercise
@@ -160,11 +161,10 @@ def praise(exercise: Exercise, verdict: Verdict) -> str:
 
 
 def invitation(exercise: Exercise) -> str:
-    name, minutes = exercise.name, exercise.minutes
-    unit = "minute" if minutes == 1 else "minutes"
+    name = exercise.name
     return (
-        f'○ {name}: not attempted yet ({minutes} {unit}; hint("{name}") gives a first '
-        "step). The library's function stands in."
+        f'○ {name}: not attempted yet ({in_minutes(exercise)}; hint("{name}") gives a '
+        "first step). The library's function stands in."
     )
 
 
@@ -234,8 +234,16 @@ def starter(name: str) -> str:
 
 
 def prompt_markdown(name: str) -> str:
-    """The task, headed by its title and its minutes."""
+    """The task, headed by its title, what it trains, how hard it is, and its minutes
+    with what they are counted from."""
     exercise = find(name)
-    minutes = f"{exercise.minutes} minute{'s' if exercise.minutes > 1 else ''}"
-    trains = f" It trains {exercise.trains}." if exercise.trains else ""
-    return f"**Your turn: {exercise.title}** ({minutes}). {exercise.prompt}{trains}"
+    counted = f"{words(exercise.prompt)} words to read, {exercise.lines} to write"
+    return (
+        f"**Your turn: {exercise.title}**\n\n"
+        f"*It trains {exercise.trains}. Difficulty {exercise.difficulty} of 3, "
+        f"{in_minutes(exercise)} ({counted}).*\n\n{exercise.prompt}"
+    )
+
+
+def in_minutes(exercise: Exercise) -> str:
+    return f"{exercise.minutes} minute{'s' if exercise.minutes > 1 else ''}"

@@ -36,13 +36,14 @@ class Record:
 
 
 _records: dict[str, Record] = {}
+_others: dict[str, dict[str, Any]] = {}  # rows of exercises that other versions know
 
 
 def records() -> dict[str, Record]:
     """One record an exercise, read from LDM_TUTORIAL_PROGRESS the first time."""
     if not _records:
         saved = read(progress_file())
-        for name in [*EXERCISES, *saved]:  # what other versions know is kept
+        for name in EXERCISES:
             _records[name] = saved.get(name, Record())
     return _records
 
@@ -50,6 +51,7 @@ def records() -> dict[str, Record]:
 def reset() -> None:
     """Forget the progress of this process; a file of it stays."""
     _records.clear()
+    _others.clear()
 
 
 def note(exercise: Exercise, verdict: Verdict) -> None:
@@ -75,14 +77,18 @@ def progress_file() -> Path | None:
 
 def read(path: Path | None) -> dict[str, Record]:
     """Records in a file; none if there is no file. One that cannot be read is put
-    aside under another name, so that nothing is lost."""
+    aside under another name, and rows of exercises that are not known here are kept for
+    ``save``, so that nothing is lost."""
     if path is None or not path.is_file():
         return {}
     try:
         saved = json.loads(path.read_text("utf8"))
         if saved.get("version", 1) != VERSION:
             raise ValueError(f"its version {saved['version']} is not {VERSION}")
-        return {row["name"]: record_of(row) for row in saved["exercises"]}
+        rows = {row["name"]: row for row in saved["exercises"]}
+        found = {k: record_of(row) for k, row in rows.items() if k in EXERCISES}
+        _others.update({k: row for k, row in rows.items() if k not in EXERCISES})
+        return found
     except OSError as error:
         print(f"The progress could not be read: {error}.")
     except (ValueError, KeyError, TypeError, AttributeError) as error:
@@ -123,7 +129,9 @@ def save() -> None:
         known[name] = merged(known.get(name, Record()), other)
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        write(path, board(known).to_dict())
+        content = board(known).to_dict()
+        content["exercises"] += _others.values()
+        write(path, content)
     except OSError as error:
         print(f"The progress could not be saved: {error}.")
 
@@ -154,6 +162,8 @@ class Row:
     chapter: int
     title: str
     minutes: int
+    difficulty: int
+    trains: str
     status: str
     attempts: int
     hints: int
@@ -184,12 +194,14 @@ class Progress:
         return "\n".join([*lines, self.summary])
 
     def _repr_html_(self) -> str:
-        heads = ("chapter", "exercise", "status", "minutes", "attempts", "hints")
+        heads = ("chapter", "exercise", "status", "difficulty", "minutes")
+        heads += ("attempts", "hints")
         cells = "".join(f'<th scope="col">{head}</th>' for head in heads)
         body = "".join(
             f"<tr><td>{row.chapter}</td>"
             f"<td><code>{html.escape(row.name)}</code> {html.escape(row.title)}</td>"
-            f"<td>{SIGNS[row.status]} {WORDS[row.status]}</td><td>{row.minutes}</td>"
+            f"<td>{SIGNS[row.status]} {WORDS[row.status]}</td>"
+            f"<td>{row.difficulty}</td><td>{row.minutes}</td>"
             f"<td>{row.attempts}</td><td>{row.hints}</td></tr>"
             for row in self.rows
         )
@@ -229,7 +241,15 @@ def remarks(row: Row) -> str:
 
 def board(known: dict[str, Record], chapter: int | None = None) -> Progress:
     rows = [
-        Row(e.name, e.chapter, e.title, e.minutes, **asdict(known[e.name]))
+        Row(
+            e.name,
+            e.chapter,
+            e.title,
+            e.minutes,
+            e.difficulty,
+            e.trains,
+            **asdict(known[e.name]),
+        )
         for e in EXERCISES.values()
         if chapter in (None, e.chapter)
     ]

@@ -8,6 +8,7 @@ from typing import Any, Literal
 import torch
 from torch import Tensor
 
+from ldm_tutorial.teach import effort
 from ldm_tutorial.teach.guard import RAISED, limited, seeded
 
 Property = tuple[str, Callable[[Callable], bool]]
@@ -44,7 +45,6 @@ class Exercise:
     Attributes:
         name: what ``check`` and ``hint`` call it.
         chapter: of the book.
-        minutes: how long it takes.
         title: a few words for the scoreboard.
         prompt: the task, in Markdown.
         reference: a right answer, from the library or a thin adapter of it; its name
@@ -54,7 +54,7 @@ class Exercise:
         misconceptions: name -> (a function that makes the mistake, a sentence).
         properties: (sentence, predicate of the function) pairs.
         gradient: arguments that a gradient must reach, tried on the last case.
-        lines: how long an answer is, for the cell to fill in.
+        lines: how long an answer is, for the cell to fill in and for ``minutes``.
         source: what ``solution`` shows in place of an adapter.
         trains: what is learned by it, in a few words.
         difficulty: 1 a warm-up, 2 takes thought, 3 builds or judges something.
@@ -64,7 +64,6 @@ class Exercise:
 
     name: str
     chapter: int
-    minutes: int
     title: str
     prompt: str
     reference: Callable
@@ -84,6 +83,11 @@ class Exercise:
     def function(self) -> str:
         """The name of the function that the learner writes."""
         return self.reference.__name__
+
+    @property
+    def minutes(self) -> int:
+        """How long it takes, see ``effort``."""
+        return effort.minutes(self.prompt, self.lines, self.difficulty)
 
     @property
     def arguments(self) -> list[str]:

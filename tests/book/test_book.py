@@ -335,10 +335,11 @@ def test_the_opening_page_shows_a_message_as_it_is():
 
 
 def test_the_page_for_teachers_lists_every_exercise_with_its_minutes():
-    row = r"^\| (\d) \| `(\w+)` \| (\d+) \| (.+) \|$"
+    row = r"^\| (\d) \| `(\w+)` \| (\d) \| (\d+) \| (.+) \|$"
     listed = re.findall(row, page("teaching"), flags=re.M)
     wanted = [
-        (str(e.chapter), e.name, str(e.minutes), e.title) for e in EXERCISES.values()
+        (str(e.chapter), e.name, str(e.difficulty), str(e.minutes), e.title)
+        for e in EXERCISES.values()
     ]
     assert listed == wanted
     (hours,) = re.findall(r"about (\d+) hours", page("teaching"))

@@ -73,6 +73,8 @@ def test_progress_writes_the_marks_of_a_chapter_for_a_teacher(tmp_path):
         "chapter": 2,
         "title": EXERCISES["kl"].title,
         "minutes": EXERCISES["kl"].minutes,
+        "difficulty": EXERCISES["kl"].difficulty,
+        "trains": EXERCISES["kl"].trains,
         "status": "right",
         "attempts": 1,
         "hints": 1,
@@ -124,6 +126,33 @@ def test_two_notebooks_share_a_file(file):
     assert found == {"kl": ("right", 1), "psnr": ("right", 3)}
     assert row("bits").status == "right"
     assert row("psnr").misconceptions == ("peak of one",)
+
+
+def test_exercises_of_another_version_stay_in_the_file(file):
+    """A newer notebook and an older one may share it."""
+    check("kl", RIGHT["kl"][1])
+    saved = json.loads(file.read_text("utf8"))
+    newer = {"name": "of tomorrow", "status": "perfect", "colour": "green"}
+    saved["exercises"].append(newer)
+    file.write_text(json.dumps(saved))
+    for _ in range(2):
+        marks.reset()
+        check("bits", RIGHT["bits"][1])
+    rows = {one["name"]: one for one in json.loads(file.read_text())["exercises"]}
+    assert rows["of tomorrow"] == newer
+    assert rows["kl"]["status"] == rows["bits"]["status"] == "right"
+    assert len(progress().rows) == len(EXERCISES)
+
+
+@pytest.mark.parametrize("order", [("kl", "bits", "psnr"), ("psnr", "kl", "bits")])
+def test_the_order_in_which_cells_run_is_no_matter(file, order):
+    for name in order:
+        check(name, RIGHT[name][1])
+        marks.reset()  # a new kernel for every cell
+    check(order[0], None)
+    done = {row.name: row.status for row in progress().rows if row.status != "new"}
+    assert done == dict.fromkeys(order, "right")
+    assert [row.name for row in progress().rows] == NAMES
 
 
 def test_what_was_right_once_stays_right():

@@ -21,13 +21,16 @@ def logits(*values: float) -> Tensor:
 HINGE = Exercise(
     name="hinge",
     chapter=1,
-    minutes=5,
+    difficulty=1,
+    trains="a margin, in code",
     title="what the discriminator minimises",
     prompt=(
         "The discriminator gives one logit for each patch, (B, 1, h, w), high where "
-        "it takes a patch for real. Write its hinge loss: half the sum of the mean of "
-        "$\\max(0, 1 - D(x))$ over `real_logits` and the mean of "
-        "$\\max(0, 1 + D(\\hat x))$ over `fake_logits`, one number."
+        "it takes a patch for real. Write its hinge loss: a real patch, of "
+        "`real_logits`, costs nothing from a logit of 1 on, and one more for every "
+        "unit below; a fake patch, of `fake_logits`, costs nothing up to $-1$, and "
+        "one more for every unit above. Return half the sum of the two means, one "
+        "number."
     ),
     reference=hinge_d_loss,
     lines="2-3 lines",
@@ -49,11 +52,12 @@ HINGE = Exercise(
     ),
     gradient=("real_logits", "fake_logits"),
     hints=(
-        "max(0, a) of a tensor is torch.relu(a) or a.clamp(min=0).",
-        "A real patch costs nothing once its logit is above 1, a fake one once it is "
-        "below -1.",
-        "Take the mean of each of the two after the maximum, not before, and half "
-        "of their sum.",
+        "What does a real patch cost at logits of 1, 0 and -1? And what is that in "
+        "general, as long as it is more than nothing?",
+        "max(0, a) of a tensor is torch.relu(a) or a.clamp(min=0). For a fake patch "
+        "the sign of the logit turns.",
+        "Take the mean of each of the two after the maximum, not before, and half of "
+        "their sum.",
     ),
     misconceptions={
         "no hinge": (
@@ -154,17 +158,19 @@ def lengths(nll: Tensor, g_loss: Tensor, layer: Tensor) -> tuple[Tensor, Tensor]
 ADAPTIVE = Exercise(
     name="adaptive_weight",
     chapter=1,
-    minutes=10,
+    difficulty=2,
+    trains="gradients by hand, and what is cut out of the graph",
     title="a discriminator that pulls no harder than the pixels",
     prompt=(
-        "Return VQGAN's weight of the adversarial loss, "
-        "$\\lVert \\nabla \\mathrm{nll} \\rVert / (\\lVert \\nabla g \\rVert + "
-        "10^{-4})$: the norms of the gradients of the scalars `nll` and `g_loss` with "
-        "respect to the tensor `last_layer`, of any shape. Both graphs are needed "
-        "afterwards, and `last_layer.grad` belongs to the optimiser. "
-        "`torch.autograd.grad(loss, last_layer, retain_graph=True)` gives a tuple of "
-        "one gradient. The weight is a constant: "
-        "no gradient may flow through it."
+        "Two losses pull at the same weights: the scalars `nll` (of the "
+        "reconstruction) and `g_loss` (of the critic). A pull is the gradient with "
+        "respect to the tensor `last_layer`, of any shape, and its strength is the "
+        "norm. Return the factor by which `g_loss` has to be multiplied so that both "
+        "pull equally hard; add $10^{-4}$ to the norm that you divide by. Both "
+        "graphs are needed afterwards, and `last_layer.grad` belongs to the "
+        "optimiser: `torch.autograd.grad(loss, last_layer, retain_graph=True)` "
+        "leaves it alone and gives a tuple of one gradient. The factor is a "
+        "constant: no gradient may flow through it."
     ),
     reference=adaptive_weight,
     lines="3-4 lines",
@@ -203,9 +209,10 @@ ADAPTIVE = Exercise(
     hints=(
         "(g,) = torch.autograd.grad(nll, last_layer, retain_graph=True) is the "
         "gradient of the reconstruction; the same with g_loss.",
-        ".norm() makes a number of each. The reconstruction's is above the line.",
-        "Guard the division with the small number below the line, and cut the "
-        "result out of the graph.",
+        ".norm() makes a number of each. If the critic pulls twice as hard as the "
+        "other, which factor makes them equal?",
+        "Guard the division with the small number below the line, and cut the result "
+        "out of the graph.",
     ),
     misconceptions={
         "upside down": (

@@ -59,16 +59,22 @@ def posterior_slip(mean: str = "", variance: str = ""):
 POSTERIOR = Exercise(
     name="posterior",
     chapter=3,
-    minutes=10,
+    difficulty=3,
+    trains="Bayes' rule for Gaussians, and a stride of any length",
     title="the posterior of one step back",
     prompt=(
-        "Return the mean and the variance, as a pair, of $q(z_s \\mid z_t, z_0)$ for a "
-        "step back from $t$ to $s < t$. `z_t` and `x0` have shape (B, C, h, w); "
-        "`alpha_bar_t` and `alpha_bar_s` are $\\bar\\alpha$ at the two times, shape "
-        "(B, 1, 1, 1). The step's own $1 - \\beta$ is $\\bar\\alpha_t / "
-        "\\bar\\alpha_s$; with it the formula of $q(z_{t-1} \\mid z_t, z_0)$ holds for "
-        "strides of any length, the last one included, where $\\bar\\alpha_s = 1$. "
-        "The variance has the shape of `alpha_bar_t`."
+        "Return the mean and the variance, as a pair, of $q(z_s \\mid z_t, z_0)$ for "
+        "a stride back from $t$ to $s < t$. Two opinions on $z_s$ are multiplied, "
+        "both Gaussian. Seen from $z_0$, it has mean $\\sqrt{\\bar\\alpha_s}\\,z_0$ "
+        "and variance $1 - \\bar\\alpha_s$. Seen from $z_t = \\sqrt\\alpha\\,z_s + "
+        "\\sqrt\\beta\\,\\varepsilon$, with the stride's own $\\alpha = "
+        "\\bar\\alpha_t / \\bar\\alpha_s$ and $\\beta = 1 - \\alpha$, it has mean "
+        "$z_t / \\sqrt\\alpha$ and variance $\\beta / \\alpha$. In a product of "
+        "Gaussians the precisions (one over the variance) add up, and the mean is "
+        "the mean of the two weighed by their precisions. Simplify before you write, "
+        "for at the last stride $\\bar\\alpha_s = 1$, and nothing may be divided by "
+        "$1 - \\bar\\alpha_s$. `z_t` and `x0` have shape (B, C, h, w), `alpha_bar_t` "
+        "and `alpha_bar_s` (B, 1, 1, 1), and so has the variance."
     ),
     reference=posterior,
     lines="4 lines",
@@ -100,12 +106,13 @@ POSTERIOR = Exercise(
         ),
     ),
     hints=(
-        "alpha = alpha_bar_t / alpha_bar_s and beta = 1 - alpha are the step's own.",
-        "The mean weighs two opinions: sqrt(alpha_bar_s) · beta · x0 and "
-        "sqrt(alpha) · (1 - alpha_bar_s) · z_t, both over (1 - alpha_bar_t).",
-        "The variance is that of the step forward, β, made smaller by a ratio of 1 "
-        "- ᾱ at the two times. Which stands above, so that it vanishes where ᾱ_s = "
-        "1?",
+        "The precision is 1 / (1 - ᾱ_s) + α / β. Over one denominator the numerator "
+        "is β + α - α ᾱ_s, and that is 1 - ᾱ_t.",
+        "So the variance is β times a ratio of 1 - ᾱ at the two times. Which stands "
+        "above, so that it vanishes where ᾱ_s = 1?",
+        "The mean is that variance times the sum of mean over variance. In each of "
+        "the two terms something cancels: beside x0 a β stays and 1 - ᾱ_s goes, "
+        "beside z_t it is the other way round; both stand over 1 - ᾱ_t.",
     ),
     misconceptions={
         "alpha-bar for alpha": (
@@ -214,7 +221,8 @@ def image_by_image(z: Tensor) -> Tensor:
 DDPM_STEP = Exercise(
     name="ddpm_step",
     chapter=3,
-    minutes=6,
+    difficulty=1,
+    trains="a draw from a Gaussian, with dice of one's own",
     title="the DDPM step",
     prompt=(
         "Draw $z_s$ from the posterior: its mean, plus fresh standard normal noise "

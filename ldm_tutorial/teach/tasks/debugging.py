@@ -51,7 +51,6 @@ def overlooking(bug: str, instead: str):
 FIND_THE_BUG = Exercise(
     name="find_the_bug",
     chapter=4,
-    minutes=30,
     difficulty=3,
     trains="finding a bug by experiments, where no error is raised",
     title="a sampler with a bug in it",

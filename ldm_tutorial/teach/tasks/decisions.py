@@ -77,7 +77,6 @@ def weight_slip(kind: str):
 CHOOSE_WEIGHT = Exercise(
     name="choose_weight",
     chapter=2,
-    minutes=10,
     difficulty=3,
     trains="deciding from a table with intervals, and handing a number on in its unit",
     title="which weight to take",
@@ -254,7 +253,6 @@ def majority(a: Tensor, b: Tensor) -> str:
 COMPARE = Exercise(
     name="compare",
     chapter=4,
-    minutes=12,
     difficulty=3,
     trains="judging a difference against its uncertainty, and admitting ignorance",
     title="better, worse, or cannot tell",

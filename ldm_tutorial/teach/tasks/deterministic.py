@@ -30,14 +30,15 @@ def clean(z: Tensor, eps: Tensor, a: Tensor) -> Tensor:
 DDIM_STEP = Exercise(
     name="ddim_step",
     chapter=3,
-    minutes=6,
+    difficulty=2,
+    trains="a step that keeps the marginals and adds no noise",
     title="the DDIM step",
     prompt=(
-        "Step from $t$ to $s < t$ without fresh noise: estimate $\\hat z_0$ from `z_t` "
-        "and the guessed noise `eps`, then mix the two again with less noise, "
-        "$\\sqrt{\\bar\\alpha_s}\\,\\hat z_0 + \\sqrt{1 - \\bar\\alpha_s}\\,"
-        "\\varepsilon$. `alpha_bar_t` and `alpha_bar_s` have shape (B, 1, 1, 1), or "
-        "(1, 1, 1, 1) for all images together."
+        "Step from $t$ to $s < t$ without fresh noise: estimate $\\hat z_0$ from "
+        "`z_t` and the guessed noise `eps`, then put the two guesses into the "
+        "forward equation once more, at the earlier time. `alpha_bar_t` and "
+        "`alpha_bar_s` have shape (B, 1, 1, 1), or (1, 1, 1, 1) for all images "
+        "together."
     ),
     reference=ddim_step,
     lines="2 lines",
@@ -209,7 +210,8 @@ def ddim_slip(kind: str):
 SAMPLER = Exercise(
     name="sampler",
     chapter=3,
-    minutes=25,
+    difficulty=3,
+    trains="a whole sampler: pairs of times, and how it ends",
     title="a whole sampler",
     prompt=(
         "Write the loop of a DDIM sampler. `schedule.timesteps(steps)` is a falling "

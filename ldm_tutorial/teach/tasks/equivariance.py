@@ -30,7 +30,8 @@ def every_second(x: Tensor) -> Tensor:
 EQUIVARIANCE = Exercise(
     name="equivariance_loss",
     chapter=6,
-    minutes=6,
+    difficulty=1,
+    trains="one error at two sizes",
     title="a latent that may be halved",
     prompt=(
         "If an autoencoder is equivariant to scale, half the latent decodes to half "
@@ -56,7 +57,8 @@ EQUIVARIANCE = Exercise(
     hints=(
         "Three pieces: the small latent, the small image, an error.",
         "Halve z before it is decoded, not after.",
-        "return F.mse_loss(decode(F.avg_pool2d(z, 2)), F.avg_pool2d(x, 2))",
+        "x is halved and never decoded, z is halved and then decoded: now both are "
+        "small images.",
     ),
     misconceptions={
         "decoded first": (

@@ -23,13 +23,14 @@ def numbers(seed: int, mean: float, std: float, n: int = 4000) -> Tensor:
 FRECHET = Exercise(
     name="frechet",
     chapter=1,
-    minutes=5,
+    difficulty=2,
+    trains="reading a formula of matrices in one dimension",
     title="the Fréchet distance of two sets of numbers",
     prompt=(
         "Fit a Gaussian to each of two sets of numbers `a` (n,) and `b` (m,), and "
-        "return the *squared* Fréchet distance between the two, "
-        "$(\\mu_a - \\mu_b)^2 + \\sigma_a^2 + \\sigma_b^2 - 2\\sigma_a\\sigma_b$: the "
-        "distance behind FID, for features of one dimension."
+        "return the *squared* Fréchet distance between the two: $(1.5)$ for features "
+        "of one dimension. What becomes of the trace, and of the root of a product "
+        "of two matrices, where each is one number, a variance?"
     ),
     reference=frechet,
     lines="1-2 lines",
@@ -54,9 +55,11 @@ FRECHET = Exercise(
         ),
     ),
     hints=(
-        "Two numbers describe each Gaussian: .mean() and .std().",
-        "The last three terms are a square: σa² + σb² - 2 σa σb = (σa - σb)².",
-        "(a.mean() - b.mean()) ** 2 + (a.std() - b.std()) ** 2",
+        "Two numbers describe each Gaussian: .mean() and .std(). In one dimension A "
+        "is σa², and the root of AB is σa σb.",
+        "Then the last term is σa² + σb² - 2 σa σb. Of what is that the square?",
+        "The distance is a sum of two squares: how far the means are apart, and how "
+        "far the standard deviations are.",
     ),
     misconceptions={
         "variances compared": (
@@ -116,7 +119,8 @@ def unit(f: Tensor) -> Tensor:
 PERCEPTUAL = Exercise(
     name="perceptual",
     chapter=1,
-    minutes=8,
+    difficulty=2,
+    trains="features as unit vectors, and a division that may be by zero",
     title="a distance between features",
     prompt=(
         "`f_hat` and `f` (B, C, H, W) are the feature maps that one layer of a network "
@@ -156,9 +160,10 @@ PERCEPTUAL = Exercise(
     hints=(
         "Unit length means: divide by the norm over the channels, dimension 1. "
         "keepdim=True lets it broadcast. Which number below the line could be 0?",
-        "torch.nn.functional.normalize(f, dim=1) does that in one call.",
-        "(unit(f_hat) - unit(f)).square() has shape (B, C, H, W): .sum(1) and then "
-        ".mean((1, 2)).",
+        "torch.nn.functional.normalize(f, dim=1) does that in one call, zeros "
+        "included.",
+        "What is left is a squared difference of shape (B, C, H, W). Over which "
+        "dimensions is it summed, and over which is the mean taken?",
     ),
     misconceptions={
         "not normalised": (

@@ -26,13 +26,16 @@ def wide(t: Tensor) -> Tensor:
 FLOW_TARGET = Exercise(
     name="flow_target",
     chapter=6,
-    minutes=4,
+    difficulty=1,
+    trains="a path and its derivative",
     title="the straight path and its velocity",
     prompt=(
-        "Return a pair: the point $z_t = (1 - t)\\, z_0 + t\\, \\varepsilon$ of the "
-        "straight path, and the velocity $u = \\mathrm dz_t / \\mathrm dt$ along it, "
-        "which the network has to predict. `z_0` and `eps` have shape (B, C, h, w), "
-        "and `t`, shape (B,), holds a time between 0 and 1 for each image."
+        "Return a pair: the point $z_t$ that walks at constant speed along a "
+        "straight line from $z_0$, where it is at $t = 0$, to the noise "
+        "$\\varepsilon$, where it is at $t = 1$; and its velocity $u = \\mathrm dz_t "
+        "/ \\mathrm dt$, which the network has to predict. `z_0` and `eps` have "
+        "shape (B, C, h, w), and `t`, shape (B,), holds a time between 0 and 1 for "
+        "each image."
     ),
     reference=flow_pair,
     lines="2 lines",
@@ -55,9 +58,11 @@ FLOW_TARGET = Exercise(
         ),
     ),
     hints=(
-        "Differentiate z_t with respect to t: each of its two terms gives one.",
+        "On the line each of the two arrays has a share, and the shares add up to "
+        "one. Half-way they are equal.",
         "t has shape (B,): t.view(-1, 1, 1, 1) lets each time meet its own image.",
-        "t = t.view(-1, 1, 1, 1); return (1 - t) * z_0 + t * eps, eps - z_0",
+        "Differentiate z_t with respect to t: each of its two terms gives one, and "
+        "no t is left in it.",
     ),
     misconceptions={
         "sign of the velocity": (
@@ -97,7 +102,8 @@ def euler_step(z_t: Tensor, u: Tensor, t: float, s: float) -> Tensor:
 EULER_STEP = Exercise(
     name="euler_step",
     chapter=6,
-    minutes=3,
+    difficulty=1,
+    trains="one step along a velocity, and its sign",
     title="one step along the velocity",
     prompt=(
         "Walk from time `t` down to the earlier time `s` with the velocity `u` that "
@@ -123,7 +129,8 @@ EULER_STEP = Exercise(
     hints=(
         "Velocity times time is a way; here time runs down.",
         "The time that passes is s - t, a negative number.",
-        "return z_t + (s - t) * u",
+        "Check: with s = t nothing moves. With s = 0, t = 1 and u = eps - z_0 you "
+        "must arrive at z_0.",
     ),
     misconceptions={
         "uphill": (
@@ -157,7 +164,8 @@ def shift_times(t: Tensor, shift: float) -> Tensor:
 TIME_SHIFT = Exercise(
     name="time_shift",
     chapter=6,
-    minutes=8,
+    difficulty=2,
+    trains="solving for a time, ends included",
     title="times for more pixels",
     prompt=(
         "A picture of $s^2$ times as many pixels shows through the same noise: the "
@@ -184,9 +192,11 @@ TIME_SHIFT = Exercise(
         ),
     ),
     hints=(
-        "Call the right-hand side r, and solve t' / (1 - t') = r for t': r / (1 + r).",
+        "Call the right-hand side r, and solve t' / (1 - t') = r for t': it is r "
+        "over something.",
         "Multiply numerator and denominator by 1 - t, so that t = 1 is no trouble.",
-        "return shift * t / (1 + (shift - 1) * t)",
+        "Check: shift = 1 changes nothing, t = 1 stays 1, and t = 1/2 goes to shift "
+        "/ (1 + shift).",
     ),
     misconceptions={
         "scaled": (

@@ -22,7 +22,8 @@ def half_log(sigma: float) -> Tensor:
 REPARAMETERISE = Exercise(
     name="reparameterise",
     chapter=1,
-    minutes=3,
+    difficulty=1,
+    trains="a sample that gradients pass through",
     title="a sample through which gradients pass",
     prompt=(
         "The encoder puts out the mean `mu` and the logarithm of the *variance* "
@@ -103,12 +104,15 @@ def one(value: float) -> Tensor:
 KL = Exercise(
     name="kl",
     chapter=2,
-    minutes=5,
+    difficulty=2,
+    trains="from two expectations to a loss",
     title="the KL divergence from the standard normal",
     prompt=(
-        "Write the divergence of $\\mathcal N(\\mu, \\sigma^2)$ from $\\mathcal N(0, "
-        "1)$ for each latent element by itself, in nats. `mu` and `logvar` "
-        "($\\ln \\sigma^2$) have one shape, and so has the result: no sum, no mean."
+        "The divergence is the difference of the two averages in $(2.4)$, $\\mathbb "
+        "E_q[\\log q] - \\mathbb E_q[\\log p]$. Simplify it, and write it for each "
+        "latent element by itself, in nats. `mu` and `logvar` ($\\ln \\sigma^2$) "
+        "have one shape, and so has the result: no sum, no mean. Guess first: for "
+        "which $\\mu$ and $\\sigma$ is it zero?"
     ),
     reference=kl_to_standard_normal,
     cases=(
@@ -129,10 +133,11 @@ KL = Exercise(
         ),
     ),
     hints=(
-        "Three forces and a constant: ½ (μ² + σ² - 1 - ln σ²).",
-        "ln σ² is logvar itself, and σ² is logvar.exp().",
-        "Both σ² and ln σ² can be had from logvar without a root. Do not forget the "
-        "half.",
+        "Both averages begin with the same ln 2π: it cancels. Mind the minus in "
+        "front of either bracket.",
+        "ln σ² is logvar itself, and σ² is logvar.exp(): no root is needed.",
+        "Four terms are left, and a half before all of them: two come with a plus, "
+        "two with a minus. μ = 0 and σ = 1 must give 0, and nothing may give less.",
     ),
     misconceptions={
         "half missing": (

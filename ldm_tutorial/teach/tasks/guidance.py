@@ -57,7 +57,8 @@ def counts(f) -> bool:
 CLASS_DROPOUT = Exercise(
     name="class_dropout",
     chapter=3,
-    minutes=6,
+    difficulty=1,
+    trains="a throw of the dice for every label",
     title="labels that hide",
     prompt=(
         "For classifier-free guidance the network must know both: what this class "
@@ -156,7 +157,8 @@ def guidance(cond: Tensor, uncond: Tensor, guidance_scale: float) -> Tensor:
 GUIDANCE = Exercise(
     name="guidance",
     chapter=3,
-    minutes=3,
+    difficulty=1,
+    trains="going further than the difference of two answers",
     title="classifier-free guidance",
     prompt=(
         "`cond` and `uncond` are the network's predictions with and without the class. "

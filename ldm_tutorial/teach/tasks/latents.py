@@ -24,7 +24,8 @@ def raw_latents() -> tuple[Tensor]:
 SCALING = Exercise(
     name="scaling_factor",
     chapter=2,
-    minutes=4,
+    difficulty=1,
+    trains="statistics over the right dimensions",
     title="the scaling factor",
     prompt=(
         "`z` (N, C, h, w) are raw latents of many images. Return for each channel the "
@@ -104,7 +105,8 @@ def to_normalise() -> tuple[Tensor, Tensor, Tensor]:
 NORMALISE = Exercise(
     name="normalise",
     chapter=2,
-    minutes=5,
+    difficulty=1,
+    trains="broadcasting from the right",
     title="latents of unit scale",
     prompt=(
         "Bring raw latents `raw` (B, C, h, w) to zero mean and unit standard "
@@ -204,13 +206,18 @@ def pair() -> tuple[Tensor, Tensor]:
 SLERP = Exercise(
     name="slerp",
     chapter=2,
-    minutes=8,
+    difficulty=2,
+    trains="geometry of long vectors",
     title="spherical interpolation",
     prompt=(
         "Walk from the latent `a` (at `t` = 0) to `b` (at `t` = 1) along the arc "
-        "between them: $\\big(\\sin((1-t)\\theta)\\,a + \\sin(t\\theta)\\,b\\big) / "
-        "\\sin\\theta$, with $\\theta$ the angle between the two, seen as vectors. "
-        "`a`, `b` and the result have one shape, such as (C, h, w)."
+        "between them. With $\\theta$ the angle between the two, seen as vectors, "
+        "the point at `t` has the angle $t\\theta$ from `a` and $(1 - t)\\,\\theta$ "
+        "from `b`. It is a sum $w_a\\,a + w_b\\,b$. For `a` and `b` of length one "
+        "the two parts and the sum form a triangle with sides $w_a$, $w_b$ and 1, "
+        "and sides are as the sines of the angles opposite to them: that gives both "
+        "weights. Take the same weights for other lengths. `a`, `b` and the result "
+        "have one shape, such as (C, h, w)."
     ),
     reference=slerp,
     lines="2-3 lines",
@@ -242,12 +249,13 @@ SLERP = Exercise(
         ),
     ),
     hints=(
-        "cos θ = (a · b) / (|a| |b|), with the scalar product over all elements: "
-        "(a * b).sum() and .norm().",
-        "theta = torch.acos(...). The weights are sin((1 - t) θ) / sin θ for a and "
-        "sin(t θ) / sin θ for b.",
-        "Weigh a with the sine of (1 - t) θ and b with that of t θ, and divide the "
-        "sum by one more sine.",
+        "cos θ = (a · b) / (|a| |b|), with the scalar product over all elements: (a "
+        "* b).sum() and .norm(). torch.acos turns it into the angle.",
+        "In the triangle the side w_b lies opposite the angle t θ, which the sum has "
+        "from a; w_a lies opposite (1 - t) θ; and the sum itself opposite π - θ, "
+        "whose sine is that of θ.",
+        "Each weight is the sine of the angle opposite to it over the third sine. "
+        "Check the ends: t = 0 must give a, and t = 1 must give b.",
     ),
     misconceptions={
         "linear": (

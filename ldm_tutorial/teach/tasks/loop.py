@@ -160,7 +160,6 @@ def loop_slip(kind: str):
 TRAIN = Exercise(
     name="train",
     chapter=3,
-    minutes=20,
     difficulty=3,
     trains="the training loop: four calls in the right order, and an average",
     title="a training loop",

@@ -17,7 +17,8 @@ def compression_ratio(size: int, downsampling: int, latent_channels: int) -> flo
 COMPRESSION = Exercise(
     name="compression",
     chapter=1,
-    minutes=3,
+    difficulty=1,
+    trains="what a compression ratio counts",
     title="the effective compression ratio",
     prompt=(
         "How many times fewer numbers does the latent hold than the image? The image "
@@ -85,13 +86,16 @@ def mse(x_hat: Tensor, x: Tensor) -> Tensor:
 PSNR = Exercise(
     name="psnr",
     chapter=1,
-    minutes=5,
+    difficulty=2,
+    trains="making a measure: which mean, which ratio, which logarithm",
     title="an error in decibels",
     prompt=(
-        "Write the PSNR of each image of a batch: `x_hat` and `x` have shape "
-        "(B, 3, H, W) and values in $[-1, 1]$, the result has shape (B,) and is in "
-        "decibels. Take the mean squared error of each image by itself; the peak is "
-        "the whole range of the values."
+        "Write the PSNR of each image of a batch: `x_hat` and `x` have shape (B, 3, "
+        "H, W) and values in $[-1, 1]$, the result has shape (B,). It compares the "
+        "square of the largest error that is possible with the mean squared error of "
+        "the image, and counts the factors of ten between them in decibels: ten "
+        "times better is ten decibels more. Guess first: how many decibels has an "
+        "image that is wrong by 0.2 everywhere?"
     ),
     reference=psnr,
     lines="2 lines",
@@ -109,10 +113,10 @@ PSNR = Exercise(
         Case(lambda: images(1), note="three random images, the last the worst"),
     ),
     hints=(
-        "The squared error of an image is a mean over its channels, rows and columns, "
-        "but not over the batch: .mean((1, 2, 3)) or .flatten(1).mean(1).",
-        "PSNR compares the square of the peak with that error: peak**2 / mse. Values "
-        "run from -1 to 1, so the peak is 2.",
+        "The squared error of an image is a mean over its channels, rows and "
+        "columns, but not over the batch: .mean((1, 2, 3)) or .flatten(1).mean(1).",
+        "PSNR compares the square of the peak with that error. Values run from -1 to "
+        "1: how large can a single error get?",
         "Decibels are ten times a logarithm. Of which base, and of which of the two "
         "ratios, so that a better image has more of them?",
     ),
@@ -186,15 +190,16 @@ def details(strength: float, seed: int = 1) -> tuple[Tensor, Tensor, Tensor]:
 RECALL = Exercise(
     name="recall",
     chapter=1,
-    minutes=8,
+    difficulty=2,
+    trains="a slope by least squares, and sums over a mask",
     title="how much of a detail is left",
     prompt=(
         "`h` and `h_hat` (B, 3, H, W) are the fine detail of images and of their "
         "reconstructions, what is left of each after subtracting its blur; `mask` "
-        "(B, H, W) is true where, say, stars are. Return one number, "
-        "$\\sum \\hat h\\,h \\,/ \\sum h^2$, both sums over the colours and over the "
-        "pixels of the mask: 1 if the stars are as bright as they were, 0 if they are "
-        "gone."
+        "(B, H, W) is true where, say, stars are. Return one number: the slope $a$ "
+        "for which $\\sum (\\hat h - a\\,h)^2$ is smallest, the sum over the colours "
+        "and over the pixels of the mask. It is 1 if the stars are as bright as they "
+        "were, 0 if they are gone."
     ),
     reference=recall,
     lines="2-3 lines",
@@ -214,10 +219,13 @@ RECALL = Exercise(
         Case(lambda: details(0.8), note="detail at 0.8 of its contrast, with noise"),
     ),
     hints=(
-        "A mask (B, H, W) chooses pixels of a tensor (B, H, W): product[mask]. So get "
-        "rid of the colours first, with a sum or a mean over dimension 1.",
-        "Two such tensors are needed: (h_hat * h) and (h * h), each without colours.",
-        "Sum first, divide last: shown[mask].sum() / there[mask].sum().",
+        "Where is that parabola in a lowest? Differentiate the sum with respect to a "
+        "and set the result to zero: a sum of products and a sum of squares are "
+        "left.",
+        "A mask (B, H, W) chooses pixels of a tensor (B, H, W): product[mask]. So "
+        "get rid of the colours first, with a sum or a mean over dimension 1.",
+        "Sum first, divide last: a mean of ratios would blow up wherever h is nearly "
+        "zero.",
     ),
     misconceptions={
         "mean of ratios": (

@@ -31,14 +31,16 @@ def falling(dim: int) -> Tensor:
 TIME_EMBEDDING = Exercise(
     name="time_embedding",
     chapter=3,
-    minutes=8,
+    difficulty=2,
+    trains="a number as waves, with frequencies in geometric order",
     title="the time as waves",
     prompt=(
-        "Turn times `t`, int64 (B,), into vectors (B, `dim`): first the cosines, then "
-        "the sines of $t\\,\\omega_i$, with the frequencies "
-        "$\\omega_i = P^{-i / (d/2)}$ for $i = 0, \\dots, d/2 - 1$, where $d$ is "
-        "`dim`, an even number, and $P$ is `max_period`, 10,000 unless another is "
-        "given. So the first frequency is 1, and the last is not quite $1/P$."
+        "Turn times `t`, int64 (B,), into vectors (B, `dim`): first the cosines, "
+        "then the sines of $t\\,\\omega_i$, for $d/2$ frequencies, where $d$ is "
+        "`dim`, an even number. The first frequency is 1, each of the others is "
+        "smaller than the one before by the same factor, and one more, which is left "
+        "out, would be $1/P$, with $P$ = `max_period`, 10,000 unless another is "
+        "given."
     ),
     reference=time_embedding,
     lines="3 lines",
@@ -71,12 +73,12 @@ TIME_EMBEDDING = Exercise(
         ),
     ),
     hints=(
-        "i = torch.arange(dim // 2), and the frequencies are 10000.0 ** (-i / "
-        "(dim // 2)).",
-        "Every time meets every frequency: t[:, None] * frequency has shape "
-        "(B, dim / 2).",
-        "Cosines and sines are two arrays of the same shape, (B, dim / 2): join "
-        "them along the second dimension, cosines first.",
+        "If each frequency is r times the one before, the i-th is r to the i, "
+        "beginning with i = 0; and r to the d/2 is 1/P. Solve that for r.",
+        "torch.arange(dim // 2) holds all i. Every time meets every frequency: t[:, "
+        "None] * frequency has shape (B, dim / 2).",
+        "Cosines and sines are two arrays of the same shape, (B, dim / 2): join them "
+        "along the second dimension, cosines first.",
     ),
     misconceptions={
         "sines first": (

@@ -36,14 +36,17 @@ def many_latents() -> tuple[Tensor, Tensor, Tensor, NoiseSchedule]:
 ADD_NOISE = Exercise(
     name="add_noise",
     chapter=3,
-    minutes=6,
+    difficulty=2,
+    trains="variances add and amplitudes do not, and a time for each image",
     title="noise in one jump",
     prompt=(
-        "Return $z_t = \\sqrt{\\bar\\alpha_t}\\, z_0 + \\sqrt{1 - \\bar\\alpha_t}\\, "
-        "\\varepsilon$. `z_0` and `eps` have shape (B, C, h, w), `t` is int64 of shape "
-        "(B,), a time for each image, and `schedule.alpha_bar` holds one value for "
-        "each time, shape (T,). Look the values up, and shape them so that each meets "
-        "its own image."
+        "Jump to time $t$ at once. Two small steps looked like one, above: the "
+        "signal was multiplied by the root of a product, and the variance of all the "
+        "noise together was one minus that product. `schedule.alpha_bar` holds the "
+        "product up to each time, shape (T,); `z_0` and `eps` have shape (B, C, h, "
+        "w), and `t` is int64 of shape (B,), a time for each image. Return $z_t$, "
+        "made of `z_0` and `eps`: look the values up, and shape them so that each "
+        "meets its own image."
     ),
     reference=add_noise,
     lines="2 lines",
@@ -160,12 +163,16 @@ def cos_sin(a: Tensor) -> tuple[Tensor, Tensor]:
 V_TARGET = Exercise(
     name="v_target",
     chapter=4,
-    minutes=3,
+    difficulty=2,
+    trains="a derivative on a circle",
     title="the velocity",
     prompt=(
-        "Return the target $v = \\sqrt{\\bar\\alpha_t}\\,\\varepsilon - "
-        "\\sqrt{1 - \\bar\\alpha_t}\\, z_0$. `alpha_bar_t` has shape (B, 1, 1, 1) and "
-        "broadcasts by itself. It may be 0, where no signal is left."
+        "With an angle $\\varphi$ such that $\\cos\\varphi = \\sqrt{\\bar\\alpha_t}$ "
+        "and $\\sin\\varphi = \\sqrt{1 - \\bar\\alpha_t}$, the forward equation is a "
+        "walk around a circle, $z_t = \\cos\\varphi\\; z_0 + "
+        "\\sin\\varphi\\;\\varepsilon$. Return the velocity of that walk, $v = "
+        "\\mathrm dz_t / \\mathrm d\\varphi$. `alpha_bar_t` has shape (B, 1, 1, 1) "
+        "and broadcasts by itself. It may be 0, where no signal is left."
     ),
     reference=v_target,
     cases=(
@@ -183,12 +190,11 @@ V_TARGET = Exercise(
         ),
     ),
     hints=(
-        "Two factors, c = alpha_bar_t.sqrt() and s = (1 - alpha_bar_t).sqrt(). In z_t, "
-        "c goes with z_0 and s with eps.",
-        "In v they change places, and one sign turns: (z_t, v) is (z_0, eps) turned by "
-        "an angle.",
-        "In z_t the root of ᾱ goes with z_0. Let it go with eps, give the other "
-        "factor to z_0, and choose the sign for which ᾱ = 0 gives -z_0.",
+        "Differentiate both terms with respect to the angle. What does a cosine "
+        "become, and what a sine?",
+        "So the two factors change places, and one sign turns.",
+        "Check the ends: ᾱ = 1 must give eps, and ᾱ = 0 must give -z_0. Which root "
+        "is 1 at which end?",
     ),
     misconceptions={
         "sign": (
@@ -240,7 +246,8 @@ def x0_from_eps(z_t: Tensor, eps: Tensor, alpha_bar_t: Tensor) -> Tensor:
 X0 = Exercise(
     name="x0_from_eps",
     chapter=3,
-    minutes=4,
+    difficulty=1,
+    trains="solving the forward equation",
     title="from the noise to the clean array",
     prompt=(
         "The network has guessed the noise `eps` in `z_t`. Solve the forward equation "

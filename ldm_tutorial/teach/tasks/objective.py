@@ -171,7 +171,6 @@ LONG, SHORT = NoiseSchedule.linear(), NoiseSchedule.cosine(200)
 DIFFUSION_LOSS = Exercise(
     name="diffusion_loss",
     chapter=3,
-    minutes=15,
     difficulty=3,
     trains="the objective as a program: what is drawn, what is shown, what is compared",
     title="the loss of a denoiser",

@@ -16,7 +16,8 @@ def conv_flops(in_channels: int, out_channels: int, side: int, kernel: int) -> i
 CONV_FLOPS = Exercise(
     name="conv_flops",
     chapter=5,
-    minutes=4,
+    difficulty=1,
+    trains="counting before measuring",
     title="the operations of a convolution",
     prompt=(
         "Count the floating-point operations of a convolution with windows of `kernel` "
@@ -100,7 +101,8 @@ def attention_flops(channels: int, positions: int) -> int:
 ATTENTION_FLOPS = Exercise(
     name="attention_flops",
     chapter=5,
-    minutes=6,
+    difficulty=2,
+    trains="which part of a count grows with the square",
     title="the operations of attention",
     prompt=(
         "Count the operations of self-attention over `positions` vectors of `channels` "
@@ -174,7 +176,8 @@ def activation_bytes(
 ACTIVATIONS = Exercise(
     name="activations",
     chapter=5,
-    minutes=3,
+    difficulty=1,
+    trains="what training keeps in memory, counted",
     title="what training keeps in memory",
     prompt=(
         "For its backward pass a convolution keeps its input. How many bytes does a "

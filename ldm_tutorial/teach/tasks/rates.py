@@ -21,7 +21,8 @@ def kl_weight_from_sums(
 KL_WEIGHT = Exercise(
     name="kl_weight",
     chapter=2,
-    minutes=5,
+    difficulty=2,
+    trains="converting a weight that every paper states in another unit",
     title="a KL weight in other units",
     prompt=(
         "Somebody's loss is sum(error) + `weight` · sum(KL), both sums over one image "
@@ -85,7 +86,8 @@ def rate_in_bits(kl: Tensor) -> Tensor:
 BITS = Exercise(
     name="bits",
     chapter=2,
-    minutes=3,
+    difficulty=1,
+    trains="a rate, and its unit",
     title="from nats per element to bits per image",
     prompt=(
         "`kl` (B, C, h, w) holds the divergence of each latent element in nats. Return "
@@ -176,7 +178,8 @@ def nats(mu: Tensor, logvar: Tensor) -> Tensor:
 ACTIVE = Exercise(
     name="active_units",
     chapter=2,
-    minutes=6,
+    difficulty=2,
+    trains="a statistic over images, its steps in the right order",
     title="active units",
     prompt=(
         "`mu` and `logvar` (N, ...) are the posteriors of N images. A latent element "
@@ -269,7 +272,8 @@ def spread() -> tuple[Tensor, float]:
 FREE_BITS = Exercise(
     name="free_bits",
     chapter=2,
-    minutes=8,
+    difficulty=2,
+    trains="a bound that stops a gradient, and where the mean belongs",
     title="free bits",
     prompt=(
         "`kl` (B, ...) holds the divergence of each latent element in nats. Average "

@@ -61,7 +61,6 @@ def taken_for(way: str, instead: str):
 READ_CURVES = Exercise(
     name="read_curves",
     chapter=4,
-    minutes=15,
     difficulty=3,
     trains="reading a log: which curve may be believed, and which one gives it the lie",
     title="what became of a training",

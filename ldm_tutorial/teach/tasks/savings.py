@@ -13,7 +13,8 @@ def break_even(
 BREAK_EVEN = Exercise(
     name="break_even",
     chapter=5,
-    minutes=8,
+    difficulty=2,
+    trains="an investment, and when it has paid for itself",
     title="when the autoencoder has paid for itself",
     prompt=(
         "Training costs `pixel` seconds an image on pixels and `latent` seconds on "
@@ -88,7 +89,8 @@ def sampling_speedup(steps: int, pixel: float, latent: float, decode: float) -> 
 SPEEDUP = Exercise(
     name="speedup",
     chapter=5,
-    minutes=5,
+    difficulty=1,
+    trains="a ratio of times with a fixed cost in it",
     title="the speed-up of sampling, decoder included",
     prompt=(
         "A sample takes `steps` calls of the network, `pixel` seconds each on pixels "
@@ -149,7 +151,8 @@ def amdahl(decode_share: float, factor: float) -> float:
 AMDAHL = Exercise(
     name="amdahl",
     chapter=5,
-    minutes=6,
+    difficulty=2,
+    trains="what a faster part is worth to the whole",
     title="what a faster sampler is worth",
     prompt=(
         "The decoder takes the share `decode_share` of the time of a latent sample. "

@@ -81,7 +81,6 @@ def case(steps: int, T: int, seed: int) -> Case:
 DPM_SOLVER = Exercise(
     name="dpm_solver_2m",
     chapter=3,
-    minutes=25,
     difficulty=3,
     trains="what the order of a method is, and what one more look back is worth",
     title="a sampler of second order",

@@ -22,7 +22,8 @@ def cut(x: Tensor, p: int) -> Tensor:
 PATCHIFY = Exercise(
     name="patchify",
     chapter=6,
-    minutes=8,
+    difficulty=2,
+    trains="a reshape that keeps neighbours together",
     title="from an array to tokens",
     prompt=(
         "Cut arrays `x`, shape (B, C, H, W), into squares of `patch_size` and return "
@@ -51,9 +52,10 @@ PATCHIFY = Exercise(
     ),
     hints=(
         "Reshape to (B, C, H/p, p, W/p, p): rows and columns, of patches and within.",
-        "Bring it to (B, H/p, W/p, C, p, p) with permute(0, 2, 4, 1, 3, 5).",
-        "F.pixel_unshuffle(x, p) puts each patch into channels; .flatten(2) and "
-        ".transpose(1, 2) make tokens of them",
+        "Which two of these six count the tokens, and which three lie within one? "
+        "Permute them into that order, the channel first of the three.",
+        ".permute moves dimensions and .reshape joins neighbours; .view would refuse "
+        "here. (F.pixel_unshuffle cuts in one call.)",
     ),
     misconceptions={
         "reshaped": (
@@ -97,13 +99,15 @@ def norm(h: Tensor) -> Tensor:
 MODULATION = Exercise(
     name="modulation",
     chapter=6,
-    minutes=6,
+    difficulty=1,
+    trains="a norm that a condition steers",
     title="adaptive layer norm",
     prompt=(
         "Normalise each token of `h`, shape (B, N, D), to mean 0 and variance 1 over "
-        "its D numbers (`F.layer_norm(h, h.shape[-1:])`), then let the condition steer "
-        "it: multiply by one plus `scale` and add `shift`. Both have shape (B, D), a "
-        "vector for each image, the same for all its tokens."
+        "its D numbers (`F.layer_norm(h, h.shape[-1:])`), then let the condition "
+        "steer it: `scale` says by how much each number grows, so that 0 leaves it "
+        "alone and 1 doubles it, and `shift` is added at the end. Both have shape "
+        "(B, D), a vector for each image, the same for all its tokens."
     ),
     reference=modulated_norm,
     source=(modulated_norm, dit.modulate),
@@ -126,9 +130,9 @@ MODULATION = Exercise(
     ),
     hints=(
         "shift[:, None] has shape (B, 1, D): one vector for all tokens of an image.",
-        "scale = 0 must leave the normalised tokens alone: multiply by 1 + scale.",
-        "h = F.layer_norm(h, h.shape[-1:])\n"
-        "return h * (1 + scale[:, None]) + shift[:, None]",
+        "scale = 0 must leave the normalised tokens alone, and scale = -1 wipe them "
+        "out. By which number are they multiplied?",
+        "First the norm, then the product, then the sum: the shift is not scaled.",
     ),
     misconceptions={
         "one missing": (

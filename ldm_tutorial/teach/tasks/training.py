@@ -39,7 +39,8 @@ def from_cache(scale=None, norm=None, halves=None):
 CACHED = Exercise(
     name="cached_latents",
     chapter=3,
-    minutes=8,
+    difficulty=1,
+    trains="what is worth keeping of an encoder",
     title="latents from the cache",
     prompt=(
         "The cache holds for each image what the frozen encoder puts out: `moments` "
@@ -147,16 +148,18 @@ def ratios() -> Tensor:
 MIN_SNR = Exercise(
     name="min_snr",
     chapter=4,
-    minutes=6,
+    difficulty=2,
+    trains="what a weight on one target means for another",
     title="min-SNR weights",
     prompt=(
         "Early times, where hardly any noise is left, teach little and count as much "
-        "as all others in the plain loss. Hang et al. (2023) bound them: measured on "
-        "$z_0$, a time gets the weight $\\min(\\mathrm{SNR}, \\gamma)$. A network that "
-        "predicts the *noise* has an error of $z_0$ that is $1 / \\mathrm{SNR}$ times "
-        "its own, squared, so its loss takes $\\min(\\mathrm{SNR}, \\gamma) / "
-        "\\mathrm{SNR}$. Return that for the ratios `snr` (B,). Where no signal is "
-        "left, SNR is 0 and the weight 1, as for every SNR below $\\gamma$."
+        "as all others in the plain loss. Hang et al. (2023) bound them: a squared "
+        "error of $z_0$ gets the weight $\\min(\\mathrm{SNR}, \\gamma)$. A network "
+        "that predicts the *noise* makes an error of $z_0$ that is $1 / "
+        "\\mathrm{SNR}$ times its own, squared. With which weight must its own "
+        "squared error stand in the loss, so that its error of $z_0$ is weighed as "
+        "they say? Return it for the ratios `snr` (B,). Where no signal is left, SNR "
+        "is 0: there it is what it is for the smallest SNR above 0."
     ),
     reference=min_snr_weight,
     cases=(
@@ -172,11 +175,12 @@ MIN_SNR = Exercise(
         Case(lambda: (ratios(), 2.5)),
     ),
     hints=(
-        "The minimum of a tensor and a number is .clamp(max=gamma).",
-        "Noisy times have a small SNR: there the minimum is the SNR itself, and the "
-        "weight 1.",
-        "Written as the smaller of two numbers, γ / SNR and 1, nothing can become 0 "
-        "/ 0.",
+        "Weight times own error must be min(SNR, γ) times the error of z_0, and the "
+        "error of z_0 is the own one over SNR.",
+        "Noisy times have a small SNR: there the minimum is the SNR itself. What is "
+        "the weight, then?",
+        "Written as the smaller of two numbers, one for each side of γ, nothing can "
+        "become 0 / 0. (.clamp(max=...) takes the smaller one.)",
     ),
     misconceptions={
         "for x0": (
@@ -221,7 +225,8 @@ def ema_update(average: Tensor, current: Tensor, decay: float) -> Tensor:
 EMA = Exercise(
     name="ema",
     chapter=3,
-    minutes=3,
+    difficulty=1,
+    trains="an average that forgets slowly",
     title="an average of the weights",
     prompt=(
         "Samples come from an exponential moving average of the weights. Return the "

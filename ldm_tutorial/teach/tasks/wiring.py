@@ -83,7 +83,6 @@ TOLERANCE: dict[str, Any] = {"rtol": 1e-3, "atol": 1e-4}
 UNET_FORWARD = Exercise(
     name="unet_forward",
     chapter=3,
-    minutes=15,
     difficulty=3,
     trains="reading a network from its parts, and what a skip connection is in code",
     title="the way through a UNet",
