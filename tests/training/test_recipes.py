@@ -97,8 +97,8 @@ def test_every_diffusion_preset_builds_and_runs(name, space):
     assert model.classes == tuple(CLASS_NAMES)
     with torch.no_grad():
         loss, _ = model(torch.zeros(2, 3, 64, 64), torch.tensor([0, 15]))
-    least = 0.5 if recipe.objective.min_snr_gamma is None else 0.05  # weighed down
-    assert least < float(loss) < 2  # a new model predicts nothing: about 1
+    weighed = recipe.objective.min_snr_gamma is not None  # some times by nearly 0
+    assert (0 if weighed else 0.5) < float(loss) < 2  # it predicts nothing: about 1
 
 
 def test_presets_have_the_same_names_everywhere():
