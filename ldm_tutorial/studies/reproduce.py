@@ -20,6 +20,7 @@ from ldm_tutorial.studies.ddpm_ablation import ddpm_arms
 from ldm_tutorial.studies.joint import joint_arms
 from ldm_tutorial.studies.kl import kl_arms
 from ldm_tutorial.studies.loss_ablation import loss_arms
+from ldm_tutorial.studies.reconstructions import reconstruction_arms
 from ldm_tutorial.studies.samplers import sampler_arms
 from ldm_tutorial.studies.scaling import scaling_arms
 from ldm_tutorial.studies.speed import speed_arms
@@ -63,6 +64,10 @@ STUDIES = {
     "attribution": Study(
         "Which fault of a sample comes from the autoencoder, which from diffusion?",
         attribution_arms,
+    ),
+    "reconstructions": Study(
+        "How do the shipped autoencoders' pictures look to what nobody trained on?",
+        reconstruction_arms,
     ),
     "star_probe": Study("How much of the stars do the latents hold?", probe_arms),
 }

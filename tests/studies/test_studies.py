@@ -138,6 +138,7 @@ ARMS = {
     "time_to_quality": "f8-seed0",
     "speed": "adamw",
     "star_probe": "vae-f8-seed0",
+    "reconstructions": "vae-f8-sharp",
     "kl_study": "kl-0.01",
     "compression_study": "f16-c4-seed0",
     "ddpm_ablation": "v-min-snr",
