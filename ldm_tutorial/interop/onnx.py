@@ -4,9 +4,10 @@ A folder that ``export_onnx`` wrote is an ordinary model of this library, with i
 ``config.json`` and ``model.safetensors``, and beside them what other runtimes need:
 
     encoder.onnx     x (B, 3, H, W) -> mean and std of q(z | x), at unit scale
-    denoiser.onnx    z_t (B, C, h, w), t (B,), y (B,) -> prediction (B, C, h, w)
+    denoiser.onnx    z_t (B, C, h, w), t (B,), y (B,) -> prediction (B, C, h, w);
+                     t is int64, or float32 from 0 to T for a flow
     decoder.onnx     z (B, C, h, w) at unit scale -> x (B, 3, H, W)
-    model.json       schedule, prediction type, classes, shapes, statistics
+    model.json       objective, schedule, prediction type, classes, shapes, statistics
 
 The graphs hold no weights: they point into ``model.safetensors``, so all of them share
 one file, and that file is the one that PyTorch reads. Weights saved as float16 are
@@ -28,7 +29,7 @@ from torch import Tensor, nn
 
 from ldm_tutorial.codec import LatentCodec
 from ldm_tutorial.pipeline import LatentDiffusion
-from ldm_tutorial.storage import config_to_dict, write_json
+from ldm_tutorial.storage import describe, write_json
 
 NEEDED = ("onnx", "onnxscript", "onnxruntime")
 WEIGHTS = "model.safetensors"
@@ -154,10 +155,37 @@ def networks(
         found["encoder"] = Encode(model), (x,)
         found["decoder"] = Decode(model), (z,)
     if isinstance(model, LatentDiffusion):
-        t = torch.tensor([1, len(model.schedule) - 2])
+        t = times_of(model)
         classes = (torch.tensor([0, len(model.classes)]),) if model.classes else ()
         found["denoiser"] = Denoise(model), (z, t, *classes)
     return {name: (network.eval(), given) for name, (network, given) in found.items()}
+
+
+def times_of(model: LatentDiffusion) -> Tensor:
+    """An early and a late time, in the type in which the denoiser gets them."""
+    schedule = schedule_of(model)
+    most = schedule["num_train_timesteps"]
+    return torch.tensor(
+        [0.3, 0.9 * most] if schedule["name"] == "flow" else [1, most - 2]
+    )
+
+
+def schedule_of(model: LatentDiffusion) -> dict[str, Any]:
+    """The schedule of a model as JSON values; that of a flow has the name "flow".
+
+    Raises:
+        ValueError: for an objective of one's own.
+    """
+    objective = json.loads(json.dumps(describe(model.objective, "objective")))
+    if objective["kind"] == "Objective":
+        return objective["schedule"]
+    if objective["kind"] == "FlowMatching":
+        names = ("num_train_timesteps", "shift", "last")
+        return {"name": "flow"} | {name: objective[name] for name in names}
+    raise ValueError(
+        f"an objective of kind {objective['kind']!r} cannot be exported, for nobody "
+        "would know how to sample it; export a model with Objective or FlowMatching"
+    )
 
 
 def description(model: LatentDiffusion | LatentCodec, size: int = 64) -> dict[str, Any]:
@@ -178,9 +206,11 @@ def description(model: LatentDiffusion | LatentCodec, size: int = 64) -> dict[st
         known["std"] = codec.std.flatten().tolist()
     if isinstance(model, LatentDiffusion):
         known["classes"] = list(model.classes)
-        known["prediction_type"] = model.objective.prediction_type
-        known["schedule"] = config_to_dict(model.objective.schedule)
-        known["alpha_bar"] = model.schedule.alpha_bar.tolist()
+        known["objective"] = model.objective.kind
+        known["prediction_type"] = model.prediction_type
+        known["schedule"] = schedule_of(model)
+        if known["schedule"]["name"] != "flow":
+            known["alpha_bar"] = model.schedule.alpha_bar.tolist()
     return known
 
 
@@ -224,7 +254,7 @@ def graph(
         )
     made = program.model_proto
     turned = {
-        weight.T.contiguous().numpy().tobytes(): name
+        (weight.T.shape, weight.T.contiguous().numpy().tobytes()): name
         for name, weight in network.state_dict().items()
         if weight.ndim == 2
     }
@@ -247,7 +277,7 @@ def graph(
 
     node = onnx.helper.make_node
     for tensor in made.graph.initializer:
-        source = turned.get(tensor.raw_data)
+        source = turned.get((tuple(tensor.dims), tensor.raw_data))
         if tensor.name.removeprefix("model.") in places:
             read(tensor.name, tensor.dims)
         elif source:  # the exporter has transposed a weight: leave that to the graph

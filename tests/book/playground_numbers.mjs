@@ -3,6 +3,8 @@
 
 import { readFileSync } from "fs";
 import * as d from "../../book/_assets/playground/diffusion.mjs";
+import { createHash } from "crypto";
+import { unpackWeights } from "../../book/_assets/playground/weights.mjs";
 import { dice } from "../../book/_assets/playground/dice.mjs";
 
 const array = (list) => Float32Array.from(list);
@@ -10,7 +12,7 @@ const array = (list) => Float32Array.from(list);
 // Denoisers for which the library's test has the same formula.
 const toy = (z, t) => z.map((value, i) => 0.4 * value + t / 2000 + (i % 3) / 10);
 const toyClasses = async (z, t, classes) =>
-  classes.map((y) => toy(z, t).map((value) => value + y));
+  classes.map((y) => toy(z, t).map((value, i) => value + (y * (i % 5)) / 4));
 
 const known = {
   alphaBar: (config) => d.alphaBarOf(config),
@@ -19,21 +21,25 @@ const known = {
     const normal = dice(seed);
     return sizes.map((n) => [...normal(n)]);
   },
-  addNoise: (z0, eps, a) => [...d.addNoise(array(z0), array(eps), a)],
+  addNoise: (config, z0, eps, t) => [
+    ...d.addNoise(d.planOf(config), array(z0), array(eps), t),
+  ],
   async sample(config, predictionType, clip, z, seed, options) {
-    const model = { alphaBar: d.alphaBarOf(config), predictionType, clip };
+    const model = { ...d.planOf(config), predictionType, clip };
     const normal = dice(seed);
     const steps = [];
     for await (const step of d.sample(toy, model, array(z), { normal, ...options }))
       steps.push([...step.z]);
     return steps;
   },
-  guided: async (y, noClass, scale, z, t) => [
-    ...(await d.guided(toyClasses, y, noClass, scale)(array(z), t)),
+  guided: async (y, noClass, scale, rescale, z, t) => [
+    ...(await d.guided(toyClasses, y, noClass, scale, rescale)(array(z), t)),
   ],
   slerp: (a, b, t) => [...d.slerp(array(a), array(b), t)],
+  unpacked: (path) =>
+    createHash("sha256").update(unpackWeights(new Uint8Array(readFileSync(path)))).digest("hex"),
   lerp: (a, b, t) => [...d.lerp(array(a), array(b), t)],
-  startOf: (T, steps, from) => d.startOf(T, steps, from),
+  startOf: (config, steps, from) => d.startOf(d.planOf(config), steps, from),
 };
 
 const cases = JSON.parse(readFileSync(0, "utf8"));

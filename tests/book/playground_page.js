@@ -1,13 +1,13 @@
-// The playground in a real browser: node playground_page.js FOLDER PICTURES EXPORT CASES
+// The playground in a real browser: node playground_page.js FOLDER PICTURES OWN CASES
 //
-// FOLDER holds the built pages, PICTURES gets screenshots, EXPORT is a folder that
-// `ldm-tutorial export --format onnx` wrote, and CASES a JSON list of settings, as in an
-// address. Modules and browser are found as by pages.js. Prints one JSON object:
+// FOLDER holds the built pages, PICTURES gets screenshots, OWN is a JSON object, folders
+// that `ldm-tutorial export --format onnx` wrote -> settings to draw with, and CASES a
+// JSON list of settings, as in an address. Modules and browser are found as by pages.js. Prints one JSON object:
 //
 //     problems   what went wrong, in words
 //     times      {over: {load, steps}} in ms: click to picture; 20 steps of the sampler
 //     pictures   {over: {settings: RGB bytes of what is drawn}}
-//     own        {classes, status} of the model in EXPORT
+//     own        {folder: {status, classes, samplers, picture}} of the models in OWN
 //     embedded   {page: panels} of the other pages, all of which were opened
 
 const fs = require("fs");
@@ -18,8 +18,8 @@ const { pathToFileURL } = require("url");
 const { chromium } = require("playwright-core");
 const axe = fs.readFileSync(require.resolve("axe-core/axe.min.js"), "utf8");
 
-const [root, pictures, exported] = process.argv.slice(2, 5).map((one) => path.resolve(one));
-const cases = JSON.parse(process.argv[5]);
+const [root, pictures] = process.argv.slice(2, 4).map((one) => path.resolve(one));
+const [owned, cases] = process.argv.slice(4, 6).map((one) => JSON.parse(one));
 const executablePath =
   process.env.CHROMIUM || execSync("command -v chromium", { encoding: "utf8" }).trim();
 const HARMLESS = /THEBE_JS_URL.*has already been declared/;
@@ -199,16 +199,34 @@ async function serious(page, where, problems) {
   if (wide > 0) problems.push(`${where} scrolls sideways by ${wide}`);
 }
 
-async function ownModel(page) {
-  await page.click("summary:has-text('A model of your own')");
-  const files = fs.readdirSync(exported).map((name) => path.join(exported, name));
+/** A model of the reader's own: its files chosen, a picture drawn, all panels opened. */
+async function ownModel(page, folder, settings, problems) {
+  const status = () => page.textContent("#playground-model ~ [role=status]");
+  await page.evaluate(() => (document.querySelector("#playground-model ~ [role=status]").textContent = ""));
+  const files = fs.readdirSync(folder).map((name) => path.join(folder, name));
   await page.setInputFiles("#playground-model", files);
   await page.waitForSelector("text=/Your model is open|These files are no model/");
   await drawn(page);
-  return page.evaluate(() => ({
-    status: document.querySelector(".playground details [role=status], #playground-model ~ [role=status]").textContent,
-    classes: [...document.querySelectorAll(".playground-controls select")[0].options].map((one) => one.text),
-  }));
+  const choices = async (label) =>
+    page.$$eval(
+      `${PANEL} .playground-controls > div`,
+      (all, label) => {
+        const one = all.find((field) => field.textContent.startsWith(label));
+        return one ? [...one.querySelectorAll("option")].map((option) => option.text) : null;
+      },
+      label
+    );
+  const told = { status: await status() };
+  for (const name of ["latent", "own", "forward", "sample"]) {
+    await go(page, `#${name}?steps=4`);
+    const said = await page.textContent(".playground-status");
+    if (/went wrong/.test(said)) problems.push(`${folder}, ${name}: ${said}`);
+  }
+  told.classes = await choices("Class");
+  told.samplers = await choices("Sampler");
+  await go(page, `#sample?${settings}`);
+  told.picture = await bytes(page);
+  return told;
 }
 
 /** Pages that hold panels: each opens below what is shown, draws, and leaves the address
@@ -279,7 +297,10 @@ async function main() {
       }
       await latent(page, problems);
       await own(page, problems);
-      report.own = await ownModel(page);
+      report.own = {};
+      await page.click("summary:has-text('A model of your own')");
+      for (const [folder, settings] of Object.entries(owned))
+        report.own[folder] = await ownModel(page, folder, settings, problems);
     }
     report.embedded = await embedded(browser, places.file, {}, problems);
     const phone = { viewport: { width: 390, height: 844 }, colorScheme: "dark", hasTouch: true, reducedMotion: "reduce" };

@@ -4,6 +4,7 @@ What it looks like in a browser is the matter of `test_playground_page.py`.
 """
 
 import gzip
+import hashlib
 import json
 import re
 import shutil
@@ -16,9 +17,17 @@ import playground
 import pytest
 import torch
 
-from ldm_tutorial import LatentDiffusion, NoiseSchedule, ScheduleConfig
+from ldm_tutorial import (
+    LatentDiffusion,
+    NoiseSchedule,
+    PixelCodec,
+    ScheduleConfig,
+    UNet,
+    UNetConfig,
+)
 from ldm_tutorial.diffusion import add_noise
 from ldm_tutorial.evaluation.latents import slerp
+from ldm_tutorial.flow import FlowMatching
 from ldm_tutorial.guidance import guided
 from ldm_tutorial.samplers import SAMPLERS
 
@@ -62,9 +71,42 @@ def test_times_are_the_librarys():
     counts = [1, 3, 7, 16, 20, 32, 50, 999, 1000]
     found = in_page(*(["timesteps", 1000, steps] for steps in counts))
     assert found == [schedule.timesteps(steps) for steps in counts]
-    ((*late,),) = in_page(["startOf", 1000, 20, 0.5])
+    linear = asdict(ScheduleConfig())
+    ((*late,),) = in_page(["startOf", linear, 20, 0.5])
     assert late == schedule.timesteps(20)[10:]
-    assert in_page(["startOf", 1000, 20, 0.0]) == [schedule.timesteps(20)[-1:]]
+    assert in_page(["startOf", linear, 20, 0.0]) == [schedule.timesteps(20)[-1:]]
+
+
+FLOWS = [FlowMatching(), FlowMatching(500, shift=3.0, last=0.01)]
+
+
+def as_in_json(flow):
+    """What model.json says of a flow."""
+    names = ("num_train_timesteps", "shift", "last")
+    return {"name": "flow"} | {name: getattr(flow, name) for name in names}
+
+
+@needs_node
+@pytest.mark.parametrize("flow", FLOWS)
+def test_times_of_a_flow_are_the_librarys(flow):
+    counts = [1, 2, 7, 20]
+    found = in_page(*(["startOf", as_in_json(flow), n, 1] for n in counts))
+    for n, values in zip(counts, found, strict=True):
+        wanted = flow.num_train_timesteps * torch.tensor(flow.timesteps(n)[:-1])
+        torch.testing.assert_close(torch.tensor(values).float(), wanted)
+
+
+@needs_node
+@pytest.mark.parametrize("clip", [None, 1.0])
+@pytest.mark.parametrize("name", ["euler", "heun"])
+@pytest.mark.parametrize("flow", FLOWS)
+def test_samplers_of_a_flow_take_the_librarys_steps(flow, name, clip):
+    z = torch.randn(1, 1, 4, 8, generator=torch.Generator().manual_seed(1))
+    given = [as_in_json(flow), "flow", clip, z.flatten().tolist(), 3]
+    (found,) = in_page(["sample", *given, {"sampler": name, "steps": 6}])
+    wanted = flow.samplers[name](toy, flow, z, steps=6, clip=clip)
+    for step, one in zip(found, wanted, strict=True):
+        torch.testing.assert_close(torch.tensor(step), one.flatten(), **CLOSE)
 
 
 @needs_node
@@ -82,9 +124,15 @@ def test_seeds_give_the_noise_of_pytorch(seed):
 @needs_node
 def test_noise_is_added_as_in_the_library():
     z_0, eps = torch.randn(2, 32, generator=torch.Generator().manual_seed(0))
-    (found,) = in_page(["addNoise", z_0.tolist(), eps.tolist(), 0.3])
-    wanted = add_noise(z_0, eps, torch.tensor(0.3))
-    torch.testing.assert_close(torch.tensor(found), wanted)
+    pair = [z_0.tolist(), eps.tolist()]
+    found, clean = in_page(
+        *(["addNoise", asdict(ScheduleConfig()), *pair, t] for t in (300, None))
+    )
+    wanted = add_noise(z_0, eps, NoiseSchedule.linear().alpha_bar[300])
+    torch.testing.assert_close(torch.tensor(found), wanted, **CLOSE)
+    torch.testing.assert_close(torch.tensor(clean), z_0)
+    (found,) = in_page(["addNoise", as_in_json(FlowMatching()), *pair, 300])
+    torch.testing.assert_close(torch.tensor(found), 0.7 * z_0 + 0.3 * eps)
 
 
 def toy(z, t):
@@ -134,12 +182,13 @@ def test_samplers_take_the_librarys_steps(name, kind):
 @needs_node
 def test_guidance_is_the_librarys():
     def by_class(z, t, y):
-        return toy(z, t) + y.view(-1, 1, 1, 1)
+        pattern = (torch.arange(z[0].numel()) % 5 / 4).view(z[0].shape)
+        return toy(z, t) + y.view(-1, 1, 1, 1) * pattern
 
     z = torch.randn(1, 1, 4, 8, generator=torch.Generator().manual_seed(1))
-    for scale in (1, 0, 3.5):
-        (found,) = in_page(["guided", 2, 5, scale, z.flatten().tolist(), 40])
-        denoiser = guided(by_class, torch.tensor([2]), scale, no_class=5)
+    for scale, rescale in ((1, 0), (0, 0), (3.5, 0), (3.5, 0.7), (6, 1)):
+        (found,) = in_page(["guided", 2, 5, scale, rescale, z.flatten().tolist(), 40])
+        denoiser = guided(by_class, torch.tensor([2]), scale, rescale, no_class=5)
         wanted = denoiser(z, torch.tensor([40]))
         torch.testing.assert_close(torch.tensor(found), wanted.flatten(), **CLOSE)
 
@@ -172,11 +221,35 @@ def value_of(script):
 def test_packed_files_come_out_as_they_went_in(scripts):
     counts = value_of(scripts["files.js"])["packed"]
     wanted = playground.packed_files()
-    assert set(counts) == set(wanted) and "model.safetensors" in wanted
+    assert set(counts) == set(wanted) and "model.int8" in wanted
     for name, count in counts.items():
         parts = [value_of(scripts[f"{name}-{i:02}.js"]) for i in range(count)]
         assert gzip.decompress(b"".join(map(b64decode, parts))) == wanted[name]
     assert len(scripts) == sum(counts.values()) + 2
+
+
+@needs_node
+def test_weights_come_out_as_the_file_that_the_graphs_read(tmp_path):
+    """To the last bit, halves that are rounded to even and tiny numbers among them."""
+    torch.manual_seed(0)
+    unet = UNet(UNetConfig(3, (32,), 1, (0,), patch_size=4, num_classes=2))
+    model = LatentDiffusion(PixelCodec(), unet, image_size=16, classes=("cat", "dog"))
+    for i, weight in enumerate(unet.parameters()):
+        weight.data = 10.0 ** (-(i % 6)) * torch.randn(weight.shape)
+    unet.stem.weight.data[3] = 0
+    (tmp_path / "packed").write_bytes(playground.packed_weights(model))
+    wanted = playground.weights(model)
+    assert len(wanted) > 1.5 * (tmp_path / "packed").stat().st_size
+    (found,) = in_page(["unpacked", str(tmp_path / "packed")])
+    assert found == hashlib.sha256(wanted).hexdigest()
+
+
+def test_packing_changes_the_weights_by_less_than_a_hundredth(tmp_path):
+    tensor = torch.randn(64, 48, 3, 3)
+    whole, factors = playground.rows_and_factors(tensor)
+    off = (whole * factors).view_as(tensor) - tensor
+    assert off.std() < 0.01 * tensor.std()
+    assert playground.is_large(tensor) and not playground.is_large(tensor[0, 0])
 
 
 def test_modules_come_after_those_that_they_import(scripts):
@@ -194,7 +267,7 @@ def test_the_page_stays_light_before_and_after_the_click(scripts):
     """What a page with a playground loads by itself, and what the book takes."""
     before = [playground.MODULES / name for name in ("load.js", "playground.css")]
     assert sum(path.stat().st_size for path in before) < 20_000
-    assert sum(map(len, scripts.values())) < 25e6
+    assert sum(map(len, scripts.values())) < 13e6
     for path in playground.MODULES.iterdir():
         assert len(path.read_text("utf8").splitlines()) <= 300, path.name
 

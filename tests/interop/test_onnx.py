@@ -4,6 +4,7 @@ import importlib.util
 import json
 import re
 import shutil
+from itertools import pairwise
 
 import numpy as np
 import playground
@@ -22,6 +23,8 @@ from ldm_tutorial import (
 )
 from ldm_tutorial.cli.main import main
 from ldm_tutorial.diffusion import Objective
+from ldm_tutorial.dit import DiT, DiTConfig
+from ldm_tutorial.flow import FlowMatching
 from ldm_tutorial.interop import onnx
 
 MISSING = [name for name in onnx.NEEDED if not importlib.util.find_spec(name)]
@@ -46,13 +49,16 @@ def small_codec():
     return LatentCodec(vae, torch.tensor([0.5, -1.0]), torch.tensor([2.0, 0.5]))
 
 
-def small_model(codec=None, classes=("a", "b"), objective=None):
+def small_model(codec=None, classes=("a", "b"), objective=None, network="UNet"):
     codec = codec or small_codec()
-    shape = codec.latent_shape(16)
-    config = UNetConfig(shape[0], (32,), 1, (0,), num_classes=len(classes))
-    unet = shaken(UNet(config))
+    channels, known = codec.latent_shape(16)[0], {"num_classes": len(classes)}
+    made = {
+        "UNet": lambda: UNet(UNetConfig(channels, (32,), 1, (0,), **known)),
+        "DiT": lambda: DiT(DiTConfig(channels, 2, width=32, depth=2, **known)),
+    }
+    denoiser = shaken(made[network]())
     return LatentDiffusion(
-        codec, unet, objective=objective, image_size=16, classes=classes
+        codec, denoiser, objective=objective, image_size=16, classes=classes
     ).eval()
 
 
@@ -126,6 +132,48 @@ def test_numpy_and_the_graphs_alone_sample_the_same_image(exported):
     wanted = model.sample(1, y="b", steps=4, generator=dice)
     x = torch.from_numpy(x).clamp(-1, 1)
     torch.testing.assert_close(x, wanted, rtol=1e-4, atol=1e-4)
+
+
+@needs_onnx
+@pytest.mark.parametrize("network", ["UNet", "DiT"])
+def test_a_flow_samples_the_same_without_this_library(tmp_path, network):
+    """Euler's method on the graphs, for either network and with shifted times."""
+    model = small_model(objective=FlowMatching(100, shift=3.0), network=network)
+    differences = onnx.export_onnx(model, tmp_path)
+    assert max(differences.values()) < 1e-4
+    known = json.loads((tmp_path / "model.json").read_text())
+    assert (known["objective"], known["prediction_type"]) == ("FlowMatching", "flow")
+    plan = {"name": "flow", "num_train_timesteps": 100, "shift": 3.0, "last": None}
+    assert known["schedule"] == plan and "alpha_bar" not in known
+    dice = torch.Generator().manual_seed(7)
+    z = torch.randn(1, *known["latent_shape"], generator=dice).numpy()
+    even = np.linspace(1, 0.25, 4)
+    times = [*(3 * even / (1 + 2 * even)), 0.0]
+    for t, s in pairwise(times):
+        given = {"z_t": z, "t": np.float32([100 * t]), "y": np.array([1])}
+        z = z + np.float32(s - t) * run(tmp_path, "denoiser", **given)[0]
+    (x,) = run(tmp_path, "decoder", z=z)
+    dice = torch.Generator().manual_seed(7)
+    wanted = model.sample(1, y="b", steps=4, sampler="euler", generator=dice)
+    x = torch.from_numpy(x).clamp(-1, 1)
+    assert wanted.std() > 0.05
+    torch.testing.assert_close(x, wanted, rtol=1e-3, atol=1e-3)
+
+
+@needs_onnx
+def test_a_transformer_in_half_precision_without_classes(tmp_path):
+    model = small_model(classes=(), network="DiT")
+    assert max(onnx.export_onnx(model, tmp_path, torch.float16).values()) < 1e-4
+    known = json.loads((tmp_path / "model.json").read_text())
+    assert known["graphs"]["denoiser"]["inputs"] == ["z_t", "t"]
+    assert known["objective"] == "Objective" and len(known["alpha_bar"]) == 1000
+
+
+def test_an_objective_that_nobody_could_sample_is_refused():
+    model = small_model()
+    model.objective = type("Mine", (FlowMatching,), {"kind": "Mine"})()
+    with pytest.raises(ValueError, match="kind 'Mine' cannot be exported"):
+        onnx.description(model)
 
 
 @needs_onnx
@@ -237,8 +285,10 @@ def test_the_graphs_in_the_book_and_the_shipped_weights_are_the_shipped_model(tm
     shape of the model has changed."""
     for path in SHIPPED.glob("*.onnx"):
         shutil.copy(path, tmp_path)
-    (tmp_path / "model.safetensors").write_bytes(playground.weights())
     model = LatentDiffusion.load("ldm-f8")
+    model.save(tmp_path)
+    (tmp_path / "model.safetensors").write_bytes(playground.weights(model))
+    model = LatentDiffusion.load(tmp_path)  # with the weights as they were rounded
     networks = onnx.networks(model)
     assert {path.stem for path in tmp_path.glob("*.onnx")} == set(networks)
     for name, (network, inputs) in networks.items():

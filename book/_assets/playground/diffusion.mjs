@@ -1,13 +1,21 @@
 // Diffusion in one short file: schedule, forward process, guidance, samplers.
 //
-// These are the equations of ldm_tutorial/{schedule,diffusion,guidance,samplers}.py,
+// These are the equations of ldm_tutorial/{schedule,diffusion,guidance,samplers,flow}.py,
 // under the same names; tests/book/test_playground.py holds them to the library's
 // numbers. An array (z_t, eps ...) is a Float32Array of one image; alphaBar[t] is what
-// is left of the signal's variance at time t.
+// is left of the signal's variance at time t. A flow has no alphaBar: its times run from
+// T, all noise, to 0, the data, and need not be whole numbers.
 
 // --- the schedule -------------------------------------------------------------------
 
-/** alpha_bar (T) of a schedule as model.json describes it. */
+/** What a model's schedule, as model.json describes it, is to the functions below: the
+ * number of times T, and alphaBar, or flow with a flow's own settings. */
+export function planOf(config) {
+  const T = config.num_train_timesteps;
+  return config.name === "flow" ? { T, flow: config } : { T, alphaBar: alphaBarOf(config) };
+}
+
+/** alpha_bar (T) of a diffusion's schedule. */
 export function alphaBarOf(config) {
   const { name, num_train_timesteps: T, beta_start, beta_end } = config;
   const even = (first, last) =>
@@ -34,6 +42,22 @@ export function timesteps(T, steps) {
   return Array.from({ length: steps }, (_, i) => roundEven((T * (steps - i)) / steps) - 1);
 }
 
+/** A flow's times, `steps` of them, falling from T; the last step goes on to 0. They are
+ * spaced evenly, then moved towards the noise (Esser et al. 2024, eq. 23). */
+export function flowTimes({ num_train_timesteps: T, shift, last }, steps) {
+  const end = last ?? 1 / steps;
+  return Array.from({ length: steps }, (_, i) => {
+    const t = i ? 1 + ((end - 1) * i) / (steps - 1) : 1;
+    return (T * shift * t) / (1 + (shift - 1) * t);
+  });
+}
+
+/** The times of a sampler that starts at the share `from` of its way, at least one. */
+export function startOf(plan, steps, from) {
+  const times = plan.flow ? flowTimes(plan.flow, steps) : timesteps(plan.T, steps);
+  return times.slice(Math.min(steps - 1, Math.round(steps * (1 - from))));
+}
+
 /** Rounds to the nearest whole number, halves to the even one, as Python does. */
 function roundEven(x) {
   const down = Math.floor(x);
@@ -46,8 +70,19 @@ function roundEven(x) {
 /** a * x + b * y, element by element. */
 export const mix = (a, x, b, y) => x.map((value, i) => a * value + b * y[i]);
 
-/** z_t = sqrt(alpha_bar_t) z_0 + sqrt(1 - alpha_bar_t) eps (Ho et al. 2020, eq. 4). */
-export const addNoise = (z0, eps, a) => mix(Math.sqrt(a), z0, Math.sqrt(1 - a), eps);
+/** The factors of z_0 and of eps in z_t: the roots of alpha_bar_t and 1 - alpha_bar_t
+ * (Ho et al. 2020, eq. 4), or a straight line (Lipman et al. 2023). Null is clean. */
+export function sharesAt({ T, alphaBar, flow }, t) {
+  if (t === null) return [1, 0];
+  if (flow) return [1 - t / T, t / T];
+  return [Math.sqrt(alphaBar[t]), Math.sqrt(1 - alphaBar[t])];
+}
+
+/** z_t of clean z0 and noise eps. */
+export function addNoise(plan, z0, eps, t) {
+  const [signal, noise] = sharesAt(plan, t);
+  return mix(signal, z0, noise, eps);
+}
 
 /** Estimates of z_0 and eps that the network's prediction implies. */
 export function splitPrediction(prediction, z, a, type) {
@@ -65,15 +100,26 @@ export function splitPrediction(prediction, z, a, type) {
 
 /**
  * Classifier-free guidance (Ho & Salimans 2022): uncond + scale * (cond - uncond).
- * `predict(z, t, classes)` gives one prediction for each of `classes`.
+ * `predict(z, t, classes)` gives one prediction for each of `classes`. `rescale` is how
+ * far the spread of the result is brought back to that of the conditional prediction
+ * (Lin et al. 2024, eqs. 15 and 16).
  */
-export function guided(predict, y, noClass, scale) {
+export function guided(predict, y, noClass, scale, rescale = 0) {
   if (y === null || scale === 1)
     return async (z, t) => (await predict(z, t, [y ?? noClass]))[0];
   return async (z, t) => {
     const [cond, uncond] = await predict(z, t, [y, noClass]);
-    return mix(1 - scale, uncond, scale, cond);
+    const mixed = mix(1 - scale, uncond, scale, cond);
+    if (!rescale) return mixed;
+    const factor = 1 - rescale + (rescale * spread(cond)) / spread(mixed);
+    return mixed.map((value) => factor * value);
   };
+}
+
+/** Standard deviation of all numbers of an array. */
+function spread(x) {
+  const mean = x.reduce((sum, value) => sum + value, 0) / x.length;
+  return Math.sqrt(x.reduce((sum, value) => sum + (value - mean) ** 2, 0) / x.length);
 }
 
 // --- samplers -----------------------------------------------------------------------
@@ -104,26 +150,35 @@ function dpmStep(z, z0, a, aNext) {
   return mix(shrink, z, Math.sqrt(aNext) - shrink * Math.sqrt(a), z0);
 }
 
-export const SAMPLERS = ["ddim", "dpm-solver++", "ddpm"];
+/** Names of the samplers that a model can be drawn with, the usual one first. */
+export const samplersOf = ({ flow }) =>
+  flow ? ["euler", "heun"] : ["ddim", "dpm-solver++", "ddpm"];
 
 /**
- * From noise to data, one call of the denoiser a step.
+ * From noise to data, one call of the denoiser a step. `plan` is what `planOf` gives, with
+ * the model's predictionType and clip.
  *
  * `denoise(z, t)` gives the prediction; `normal(n)` gives n standard normal numbers, for
  * the samplers that add noise. `from` starts at a later time than the noisiest, with `z`
- * noised to the first time that is yielded (see `startOf`). `keep(z, aNext)` may change
- * the array after each step: it paints back what is known, in inpainting.
+ * noised to the first time that is yielded (see `startOf`). `keep(z, s)` may change the
+ * array after each step, which has brought it to time s (null: clean): it paints back
+ * what is known, in inpainting.
  *
  * Yields { t, z, z0 }: the array after the step, and the estimate of z_0 behind it.
  */
-export async function* sample(denoise, model, z, options) {
+export function sample(denoise, plan, z, options) {
+  return (plan.flow ? sampleFlow : sampleDiffusion)(denoise, plan, z, options);
+}
+
+async function* sampleDiffusion(denoise, plan, z, options) {
   const { sampler = "ddim", steps = 20, eta = 0, from = 1, normal, keep } = options;
-  const { alphaBar, predictionType, clip } = model;
-  const times = startOf(alphaBar.length, steps, from);
+  const { alphaBar, predictionType, clip } = plan;
+  const times = startOf(plan, steps, from);
   let before = null; // the estimate of z_0 one step ago, and how far that step went
   for (const [i, t] of times.entries()) {
     const a = alphaBar[t];
-    const aNext = i + 1 < times.length ? alphaBar[times[i + 1]] : 1;
+    const s = times[i + 1] ?? null;
+    const aNext = s === null ? 1 : alphaBar[s];
     let { z0, eps } = splitPrediction(await denoise(z, t), z, a, predictionType);
     if (clip) {
       z0 = z0.map((value) => Math.min(Math.max(value, -clip), clip));
@@ -138,15 +193,34 @@ export async function* sample(denoise, model, z, options) {
       z = dpmStep(z, r ? mix(1 + r, z0, -r, before.z0) : z0, a, aNext);
       before = { z0, h };
     }
-    if (keep) z = keep(z, aNext);
+    if (keep) z = keep(z, s);
     yield { t, z, z0 };
   }
 }
 
-/** The times of a sampler that starts at the share `from` of its way, at least one. */
-export function startOf(T, steps, from) {
-  const times = timesteps(T, steps);
-  return times.slice(Math.min(steps - 1, Math.round(steps * (1 - from))));
+/** Along the speed u = eps - z_0 that a flow predicts: Euler's method, which is its DDIM,
+ * or Heun's, with a second call at the end of all steps but the last. */
+async function* sampleFlow(denoise, plan, z, options) {
+  const { sampler = "euler", steps = 20, from = 1, keep } = options;
+  const { T, clip } = plan;
+  const times = startOf(plan, steps, from);
+  const velocity = async (z, t) => {
+    const u = await denoise(z, t);
+    if (!clip) return u;
+    const inside = (value) => Math.min(Math.max(value, -clip), clip);
+    return z.map((value, i) => (value - inside(value - (t / T) * u[i])) / (t / T));
+  };
+  for (const [i, t] of times.entries()) {
+    const s = times[i + 1] ?? null;
+    const step = ((s ?? 0) - t) / T;
+    let u = await velocity(z, t);
+    if (sampler === "heun" && s !== null)
+      u = mix(0.5, u, 0.5, await velocity(mix(1, z, step, u), s));
+    const z0 = mix(1, z, -t / T, u);
+    z = mix(1, z, step, u);
+    if (keep) z = keep(z, s);
+    yield { t, z, z0 };
+  }
 }
 
 // --- walks --------------------------------------------------------------------------

@@ -6,10 +6,16 @@ import { guided, sample } from "./diffusion.mjs";
 export const USUAL = { steps: 20, guidance: 2 };
 
 /** The sampler of a panel: yields { t, z, z0 } as `sample` does. */
-export function path(model, { y, guidance, normal, z, ...options }) {
-  const denoise = guided(model.predict, y, model.noClass, guidance);
+export function path(model, { y, guidance, rescale, normal, z, ...options }) {
+  const denoise = guided(model.predict, y, model.noClass, guidance, rescale);
   return sample(denoise, model, z, { normal, ...options });
 }
+
+/** What a time of a model is called, and how much noise there is then. */
+export const inTime = (model, t, digits = 2) =>
+  model.flow
+    ? `t = ${(t / model.T).toFixed(3)}`
+    : `t = ${t}, ᾱ = ${model.alphaBar[t].toPrecision(digits)}`;
 
 const known = new WeakMap(); // model -> latents by class and seed
 
@@ -25,7 +31,8 @@ export function latentOf(model, y, seed) {
 async function run(model, y, seed) {
   const normal = dice(seed);
   let end;
-  const start = { y, normal, z: normal(model.inside), sampler: "dpm-solver++" };
+  const sampler = model.flow ? "heun" : "dpm-solver++";
+  const start = { y, normal, z: normal(model.inside), sampler };
   const guidance = model.classes.length ? USUAL.guidance : 1;
   for await (const step of path(model, { ...start, steps: USUAL.steps, guidance })) end = step;
   return end.z;

@@ -3,7 +3,7 @@
 // The graphs (*.onnx) hold no weights. They point into model.safetensors, the file that
 // PyTorch reads too. In pixel space there is no encoder and no decoder.
 
-import { alphaBarOf } from "./diffusion.mjs";
+import { planOf } from "./diffusion.mjs";
 
 /** Opens a model from `known`, what model.json says, and `files`, name -> Uint8Array. */
 export async function openModel(ort, known, files) {
@@ -24,6 +24,7 @@ export async function openModel(ort, known, files) {
   const integers = (data) =>
     new ort.Tensor("int64", BigInt64Array.from(data, BigInt), [data.length]);
 
+  const plan = planOf(known.schedule);
   const [channels, height, width] = known.latent_shape;
   const size = known.image_size;
   const inside = channels * height * width;
@@ -35,7 +36,7 @@ export async function openModel(ort, known, files) {
     inside, // numbers in a latent
     classes: known.classes,
     noClass: known.classes.length,
-    alphaBar: alphaBarOf(known.schedule),
+    ...plan,
     predictionType: known.prediction_type,
     clip: known.clip,
 
@@ -45,7 +46,8 @@ export async function openModel(ort, known, files) {
       const z_t = new Float32Array(B * inside);
       for (let i = 0; i < B; i++) z_t.set(z, i * inside);
       const inputs = { z_t: floats(z_t, [B, channels, height, width]) };
-      inputs.t = integers(Array(B).fill(t));
+      const times = Array(B).fill(t);
+      inputs.t = plan.flow ? floats(times, [B]) : integers(times);
       if (known.classes.length) inputs.y = integers(classes);
       const { data } = (await run("denoiser", inputs)).prediction;
       return classes.map((_, i) => data.slice(i * inside, (i + 1) * inside));

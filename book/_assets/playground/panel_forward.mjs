@@ -2,15 +2,15 @@
 
 import { classOf, controls, element, figure, latest, origin } from "./controls.mjs";
 import { dice } from "./dice.mjs";
-import { addNoise } from "./diffusion.mjs";
-import { latentOf } from "./draw.mjs";
+import { addNoise, sharesAt } from "./diffusion.mjs";
+import { inTime, latentOf } from "./draw.mjs";
 import { canvas, drawChannel, drawImage } from "./pictures.mjs";
 
 export const title = "Adding noise";
 
 export function build(root, model, given, ui) {
   const { say, changed } = ui;
-  const T = model.alphaBar.length;
+  const { T } = model;
   const fields = [
     ...origin(model, { y: 4, seed: 1 }),
     { name: "t", label: "Time t", kind: "range", max: T - 1, value: Math.round(0.3 * T) },
@@ -38,17 +38,16 @@ export function build(root, model, given, ui) {
     const z0 = await latentOf(model, classOf(model, values.class), values.seed);
     const x0 = await model.decode(z0);
     if (stale()) return;
-    const left = model.alphaBar[values.t];
     const normal = dice(values.seed);
-    const z = addNoise(z0, normal(z0.length), left);
-    drawImage(pixels, addNoise(x0, normal(x0.length), left));
+    const z = addNoise(model, z0, normal(z0.length), values.t);
+    drawImage(pixels, addNoise(model, x0, normal(x0.length), values.t));
     channels.forEach((one, c) => drawChannel(one, z, c));
     const x = await model.decode(z);
     if (stale()) return;
     drawImage(decoded, x);
-    const per = (value) => `${Math.round(100 * Math.sqrt(value))} %`;
-    const shares = `${per(left)} of the signal and ${per(1 - left)} of the noise`;
-    formula.textContent = `t = ${values.t}: ᾱ = ${left.toPrecision(3)}, so ${shares} are mixed.`;
+    const [signal, noise] = sharesAt(model, values.t).map((one) => Math.round(100 * one));
+    const shares = `${signal} % of the signal and ${noise} % of the noise`;
+    formula.textContent = `${inTime(model, values.t, 3)}: ${shares} are mixed.`;
     say(formula.textContent);
   }
 

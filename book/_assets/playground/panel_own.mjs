@@ -13,7 +13,7 @@ import {
 } from "./controls.mjs";
 import { dice } from "./dice.mjs";
 import { addNoise, startOf } from "./diffusion.mjs";
-import { latentOf, path } from "./draw.mjs";
+import { inTime, latentOf, path } from "./draw.mjs";
 import { canvas, drawImage, imageOf, inWords } from "./pictures.mjs";
 
 export const title = "Your own picture";
@@ -173,12 +173,12 @@ export function build(root, model, given, ui) {
     const normal = dice(values.seed);
     const eps = normal(model.inside);
     const { steps, from } = values;
-    const [t] = startOf(model.alphaBar.length, steps, from);
-    const z = addNoise(z0, eps, model.alphaBar[t]);
+    const [t] = startOf(model, steps, from);
+    const z = addNoise(model, z0, eps, t);
     drawImage(shown.noisy, await model.decode(z));
     const where = mask();
-    const keep = where && ((z, left) => {
-      const own = left < 1 ? addNoise(z0, eps, left) : z0;
+    const keep = where && ((z, s) => {
+      const own = addNoise(model, z0, eps, s);
       return z.map((value, i) => (where[i % (H * W)] ? value : own[i]));
     });
     const y = classOf(model, values.class);
@@ -194,8 +194,7 @@ export function build(root, model, given, ui) {
     const x = await model.decode(end.z);
     drawImage(shown.result, x);
     shown.result.setAttribute("aria-label", `Denoised again: ${inWords(x)}`);
-    const left = model.alphaBar[t].toPrecision(2);
-    say(`Noised to t = ${t} (ᾱ = ${left}) and denoised again: ${inWords(x)}.`);
+    say(`Noised to ${inTime(model, t)}, and denoised again: ${inWords(x)}.`);
   }
 
   return landscape().then(() => {

@@ -12,8 +12,8 @@ import {
   origin,
 } from "./controls.mjs";
 import { dice } from "./dice.mjs";
-import { SAMPLERS } from "./diffusion.mjs";
-import { path } from "./draw.mjs";
+import { samplersOf } from "./diffusion.mjs";
+import { inTime, path } from "./draw.mjs";
 import { canvas, drawImage, inWords } from "./pictures.mjs";
 
 export const title = "Sampling";
@@ -28,20 +28,17 @@ export function build(root, model, given, ui) {
       name: "sampler",
       label: "Sampler",
       kind: "choice",
-      options: SAMPLERS.map((name) => [name, name]),
-      value: "ddim",
+      options: samplersOf(model).map((name) => [name, name]),
+      value: samplersOf(model)[0],
     },
-    { name: "eta", label: "η, noise of DDIM", kind: "range", max: 1, step: 0.05, value: 0 },
   ];
+  const share = { kind: "range", max: 1, step: 0.05, value: 0 };
+  if (!model.flow) fields.push({ name: "eta", label: "η, noise of DDIM", ...share });
   if (model.classes.length)
-    fields.push({
-      name: "guidance",
-      label: "Guidance scale",
-      kind: "range",
-      max: 8,
-      step: 0.25,
-      value: 2,
-    });
+    fields.push(
+      { name: "guidance", label: "Guidance scale", kind: "range", max: 8, step: 0.25, value: 2 },
+      { name: "rescale", label: "Guidance rescale", ...share }
+    );
   const draw = latest(run, ui);
   const { values, set, inputOf } = controls(root, fields, given, update);
   root.append(
@@ -76,8 +73,7 @@ export function build(root, model, given, ui) {
   function show(i) {
     const { t, x } = seen[i];
     drawImage(big, x);
-    const left = model.alphaBar[t];
-    const text = `Step ${i + 1} of ${values.steps}, t = ${t}, ᾱ = ${left.toPrecision(2)}`;
+    const text = `Step ${i + 1} of ${values.steps}, ${inTime(model, t)}`;
     caption.textContent = i + 1 < seen.length ? `${text}: the estimate so far` : text;
     slider.value = i + 1;
     slider.setAttribute("aria-valuetext", text);
@@ -85,11 +81,12 @@ export function build(root, model, given, ui) {
   }
 
   function update() {
-    inputOf("eta").disabled = values.sampler !== "ddim";
+    if (!model.flow) inputOf("eta").disabled = values.sampler !== "ddim";
     changed(values);
     const eta = values.sampler === "ddim" && values.eta ? `eta=${values.eta}, ` : "";
     const y = model.classes.length ? `y="${model.classes[values.class]}", ` : "";
-    const scale = model.classes.length ? `guidance_scale=${values.guidance}, ` : "";
+    let scale = model.classes.length ? `guidance_scale=${values.guidance}, ` : "";
+    if (values.rescale) scale += `guidance_rescale=${values.rescale}, `;
     code.textContent =
       `model.sample(1, ${y}steps=${values.steps}, sampler="${values.sampler}", ` +
       `${eta}${scale}generator=torch.Generator().manual_seed(${values.seed}))`;
@@ -102,11 +99,12 @@ export function build(root, model, given, ui) {
     const y = classOf(model, values.class);
     const { steps, sampler } = values;
     const eta = sampler === "ddim" ? values.eta : 0;
-    const guidance = values.guidance ?? 1;
+    const { guidance = 1, rescale = 0 } = values;
     const began = performance.now();
     const drawn = [];
     let last;
-    for await (const step of path(model, { y, guidance, normal, z, steps, sampler, eta })) {
+    const given = { y, guidance, rescale, normal, z, steps, sampler, eta };
+    for await (const step of path(model, given)) {
       drawn.push({ t: step.t, x: await model.decode(step.z0) });
       if (stale()) return;
       last = step;

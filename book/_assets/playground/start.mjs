@@ -6,16 +6,18 @@ import * as sampling from "./panel_sample.mjs";
 import * as latent from "./panel_latent.mjs";
 import * as own from "./panel_own.mjs";
 import * as forward from "./panel_forward.mjs";
+import { unpackWeights } from "./weights.mjs";
 
 const PANELS = { sample: sampling, latent, own, forward };
 
-/** `files` holds the runtime, the graphs and the weights, name -> Uint8Array. */
+/** `files` holds the runtime, the graphs and packed weights, name -> Uint8Array. */
 export async function start(ort, known, files) {
   const text = files["ort-wasm-simd-threaded.mjs"];
   const mjs = URL.createObjectURL(new Blob([text], { type: "text/javascript" }));
   ort.env.wasm.numThreads = 1; // more need headers that a disk does not send
   ort.env.wasm.wasmPaths = { mjs };
   ort.env.wasm.wasmBinary = files["ort-wasm-simd-threaded.wasm"].buffer;
+  files["model.safetensors"] = unpackWeights(files["model.int8"]);
   const model = await openModel(ort, known, files);
   return {
     open(box, panel, settings) {
