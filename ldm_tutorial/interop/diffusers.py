@@ -8,6 +8,7 @@ keep in one layer. diffusers itself is not needed.
 
 import json
 from collections.abc import Iterator, Mapping
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -64,6 +65,27 @@ def save_vae(
     Path(folder).mkdir(parents=True, exist_ok=True)
     save_file(tensors, Path(folder) / WEIGHTS, metadata={"format": "pt"})
     write_json(Path(folder) / "config.json", config)
+
+
+@torch.no_grad()
+def difference(folder: str | Path) -> float | None:
+    """Largest relative difference between what diffusers computes with the autoencoder
+    in a folder and what we do, moments and pictures; None if diffusers is missing."""
+    if not find_spec("diffusers"):
+        return None
+    from diffusers import AutoencoderKL as Theirs
+
+    vae = load_vae(folder).vae.eval()
+    theirs: Any = Theirs.from_pretrained(folder, torch_dtype=torch.float32)
+    theirs = theirs.eval()
+    dice, side = torch.Generator().manual_seed(0), 4 * vae.config.downsampling
+    x = torch.rand(2, vae.config.in_channels, side, side, generator=dice) * 2 - 1
+    ours, posterior = vae.encode(x), theirs.encode(x).latent_dist
+    pairs = [(ours.mu, posterior.mean), (ours.logvar, posterior.logvar)]
+    pairs.append((vae.decode(ours.mu), theirs.decode(ours.mu).sample))
+    return max(
+        ((a - b).abs().max() / b.abs().max().clamp(min=1e-6)).item() for a, b in pairs
+    )
 
 
 def from_diffusers(

@@ -34,6 +34,7 @@ def read_config(config: Mapping[str, Any]) -> VAEConfig:
     if (kind := config.get("_class_name", "AutoencoderKL")) != "AutoencoderKL":
         raise ValueError(f"config.json describes a {kind}; give an AutoencoderKL")
     full = {**DEFAULTS, **config}
+    check_types(full)
     C = full["in_channels"]
     plain = {
         "act_fn": {"silu", "swish"},
@@ -63,6 +64,42 @@ def read_config(config: Mapping[str, Any]) -> VAEConfig:
         quant_conv=full["use_quant_conv"],
         post_quant_conv=full["use_post_quant_conv"],
     )
+
+
+def check_types(config: Mapping[str, Any]) -> None:
+    """Raise a ValueError for a value of another type than diffusers' own."""
+
+    def is_count(value: Any) -> bool:
+        return type(value) is int and value > 0
+
+    def are_counts(value: Any) -> bool:
+        return (
+            isinstance(value, list | tuple)
+            and bool(value)
+            and all(map(is_count, value))
+        )
+
+    def is_numbers(value: Any) -> bool:
+        several = isinstance(value, list | tuple) and value
+        numbers = value if several else [0 if value is None else value]
+        return all(type(one) in (int, float) for one in numbers)
+
+    def is_switch(value: Any) -> bool:
+        return type(value) is bool
+
+    counts = ("in_channels", "latent_channels", "layers_per_block", "norm_num_groups")
+    wanted = {name: (is_count, "a whole number from 1 on") for name in counts}
+    wanted["block_out_channels"] = are_counts, "a list of whole numbers from 1 on"
+    for name in ("use_quant_conv", "use_post_quant_conv", "mid_block_add_attention"):
+        wanted[name] = is_switch, "true or false"
+    for name in ("shift_factor", "latents_mean", "latents_std"):
+        wanted[name] = is_numbers, "a number, a list of numbers, or null"
+    for name, (fits, what) in wanted.items():
+        if not fits(config[name]):
+            raise ValueError(
+                f"{name}={config[name]!r} in config.json is none of an AutoencoderKL, "
+                f"which has {what}; get the folder again"
+            )
 
 
 def read_scale(config: Mapping[str, Any]) -> tuple[Tensor, Tensor]:

@@ -9,10 +9,12 @@ from safetensors.torch import load_file, save_file
 from torch import nn
 from torch.testing import assert_close
 
+from ldm_tutorial.cli.main import main
 from ldm_tutorial.codec import LatentCodec
 from ldm_tutorial.cost.efficiency import count_parameters
 from ldm_tutorial.interop.diffusers import (
     WEIGHTS,
+    difference,
     from_diffusers,
     load_vae,
     save_vae,
@@ -255,6 +257,30 @@ SPOILT = {
     "wider": (lambda f: rewritten(f, block_out_channels=[8, 32]), "does not fit"),
     "groups": (lambda f: rewritten(f, norm_num_groups=5), "does not divide"),
     "scale": (lambda f: rewritten(f, scaling_factor=0), "scaling_factor=0"),
+    "uneven depths": (
+        lambda f: rewritten(f, layers_per_block=[1, 2]),
+        r"layers_per_block=\[1, 2\] in config.json is none of an AutoencoderKL",
+    ),
+    "no depth": (lambda f: rewritten(f, layers_per_block=0), "layers_per_block=0"),
+    "no widths": (lambda f: rewritten(f, block_out_channels=[]), "channels=\\[\\]"),
+    "one width": (lambda f: rewritten(f, block_out_channels=8), "channels=8 in"),
+    "words": (lambda f: rewritten(f, latent_channels="4"), "latent_channels='4'"),
+    "no groups": (lambda f: rewritten(f, norm_num_groups=None), "norm_num_groups=None"),
+    "no switch": (lambda f: rewritten(f, use_quant_conv=None), "use_quant_conv=None"),
+    "mean in words": (
+        lambda f: rewritten(f, latents_mean="x", latents_std=[1] * 4),
+        "latents_mean='x'",
+    ),
+    "shift in words": (lambda f: rewritten(f, shift_factor="x"), "shift_factor='x'"),
+    "a UNet": (
+        lambda f: rewritten(f, _class_name="UNet2DConditionModel"),
+        "UNet2DConditionModel; give an AutoencoderKL",
+    ),
+    "empty": (
+        lambda f: [path.unlink() for path in f.iterdir()],
+        "no model of diffusers at",
+    ),
+    "more channels": (lambda f: rewritten(f, latent_channels=16), "does not fit"),
     "statistics": (
         lambda f: rewritten(f, latents_mean=[0, 0], latents_std=[1, 1]),
         "2 and 2 numbers",
@@ -322,6 +348,56 @@ def test_a_trained_autoencoder_of_ours_opens_with_theirs(tmp_path):
     raw = z * std / model.config.scaling_factor + mean  # as their pipelines decode
     with torch.no_grad():
         close(codec.decode(z), model.decode(raw).sample)
+
+
+def test_the_command_hands_an_autoencoder_on(tmp_path, capsys):
+    import diffusers
+
+    shape = replace(STABLE_DIFFUSION, channels=(8, 16), norm_num_groups=4)
+    vae = shaken(AutoencoderKL(replace(shape, downsampling=4)))
+    codec = LatentCodec(vae, torch.tensor([0.1, 0, -0.2, 1]), torch.full((4,), 2.0))
+    codec.save(tmp_path / "ours")
+    for name, halved in (("whole", []), ("half", ["--fp16"])):
+        out = tmp_path / name
+        given = ["--model", str(tmp_path / "ours"), "--out", str(out), *halved]
+        main(["export", "--format", "diffusers", *given])
+        text, err = capsys.readouterr()
+        assert not err and text.count("wrote ") == 2
+        assert "diffusers.AutoencoderKL differs from ours by" in text
+        model = diffusers.AutoencoderKL.from_pretrained(out, torch_dtype=torch.float32)
+        same(load_vae(out).vae, model.eval())
+        assert_close(load_vae(out).mean, codec.mean)
+
+
+@pytest.mark.parametrize(
+    ("model", "says"),
+    [
+        ("vae-f8", "layout='compact'"),
+        ("ldm-f8", "takes autoencoders alone; give one"),
+        ("nowhere", "no model at 'nowhere'"),
+    ],
+)
+def test_what_the_command_cannot_hand_on_is_one_line(tmp_path, capsys, model, says):
+    out = str(tmp_path / "out")
+    with pytest.raises(SystemExit) as stop:
+        main(["export", "--format", "diffusers", "--model", model, "--out", out])
+    err = capsys.readouterr().err
+    assert stop.value.code == 2 and err.count("\n") == 1 and says in err
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_difference_is_seen(tmp_path, monkeypatch):
+    save_vae(from_diffusers(*describe(theirs(**TINY))), tmp_path)
+    assert difference(tmp_path) < 1e-5
+    decode = AutoencoderKL.decode
+    monkeypatch.setattr(AutoencoderKL, "decode", lambda self, z: 1.1 * decode(self, z))
+    assert difference(tmp_path) == pytest.approx(0.1, rel=1e-3)
+
+
+def test_without_diffusers_nothing_is_compared(tmp_path, monkeypatch):
+    save_vae(from_diffusers(*describe(theirs(**TINY))), tmp_path)
+    monkeypatch.setattr("ldm_tutorial.interop.diffusers.find_spec", lambda name: None)
+    assert difference(tmp_path) is None
 
 
 def test_exported_tensors_are_copies():
