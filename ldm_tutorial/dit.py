@@ -40,7 +40,7 @@ class DiTConfig:
     num_classes: int = 0
 
     def __post_init__(self):
-        if self.width % 4 or self.width % self.num_heads:
+        if self.num_heads < 1 or self.width % 4 or self.width % self.num_heads:
             wanted = f"4 and by num_heads={self.num_heads}; give a number that does"
             raise ValueError(f"width={self.width} does not divide by {wanted}")
 

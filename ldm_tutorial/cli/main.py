@@ -14,6 +14,7 @@ from ldm_tutorial.cli.handing_on import export
 from ldm_tutorial.cli.judging import data, evaluate
 from ldm_tutorial.cli.options import (
     FLAGS,
+    FlowRecipe,
     benchmark_options,
     data_options,
     evaluate_options,
@@ -44,12 +45,14 @@ def main(arguments: list[str] | None = None) -> None:
     """Run one command; see ``ldm-tutorial --help``."""
     arguments = sys.argv[1:] if arguments is None else arguments
     arguments = [in_new_words(argument) for argument in arguments]
+    given = shlex.join(["ldm-tutorial", *arguments])
     try:
-        parser, commands = build_parser(*first_look(arguments))
+        arguments, *seen = first_look(arguments)
+        parser, commands = build_parser(*seen)
         options = parser.parse_args(arguments)
         function, subparser = commands[options.command]
         ready = subparser.instantiate(options[options.command])
-        ready.command_line = shlex.join(["ldm-tutorial", *arguments])
+        ready.command_line = given
         function(ready)
     except (ValueError, OSError) as error:
         fail(in_words(error))
@@ -79,17 +82,34 @@ def in_words(error: Exception) -> str:
     return str(error)
 
 
-def first_look(arguments: list[str]) -> tuple[str, bool]:
-    """The preset, and whether ``--vae none``: they decide the defaults of all other
-    options, so they are read first."""
+def first_look(arguments: list[str]) -> tuple[list[str], str, bool, bool]:
+    """The preset, whether ``--vae none`` and whether the objective is a flow: they
+    decide the other options and their defaults, so they are read first. The arguments
+    come back without the prediction type of a flow, which says no more than that."""
     first = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
-    first.add_argument("--preset", nargs="?")
-    first.add_argument("--vae", nargs="?")
+    for name in ("--preset", "--vae", "--objective.prediction_type"):
+        first.add_argument(name, nargs="?", dest=name[2:].partition(".")[0])
     found = first.parse_known_args(arguments)[0]
-    return found.preset or "cpu", found.vae == "none"
+    preset = found.preset or "cpu"
+    asked = presets.LDM_PRESETS.get(preset, presets.LDM_PRESETS["cpu"]).objective
+    flow = (found.objective or asked.prediction_type) == "flow"
+    if found.objective == "flow":
+        kept = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
+        kept.add_argument("--objective.prediction_type")
+        arguments = kept.parse_known_args(arguments)[1]
+    return arguments, preset, found.vae == "none", flow
 
 
-def build_parser(preset: str, pixels: bool):
+def defaults(recipe: Any, flow: bool) -> dict[str, Any]:
+    """The defaults that a preset gives; it leaves out an objective of another kind
+    than was asked for."""
+    values = config_to_dict(recipe)
+    if "objective" in values and (recipe.objective.prediction_type == "flow") != flow:
+        del values["objective"]
+    return values
+
+
+def build_parser(preset: str, pixels: bool, flow: bool):
     """The parser, and for each command its function and its own parser."""
     parser = OneLineParser(
         prog="ldm-tutorial",
@@ -99,6 +119,8 @@ def build_parser(preset: str, pixels: bool):
     made = {}
     for name, (function, add_options, config, text) in COMMANDS.items():
         sub = OneLineParser(description=text)
+        if name == "train-ldm" and flow:
+            config = FlowRecipe
         add_options(sub)
         if config:
             sub.add_class_arguments(config, skip=set(FLAGS))
@@ -107,7 +129,7 @@ def build_parser(preset: str, pixels: bool):
         if name == "train-ldm" and pixels:
             table = presets.PIXEL_PRESETS
         if preset in table:
-            sub.set_defaults(config_to_dict(table[preset]))
+            sub.set_defaults(defaults(table[preset], flow))
         commands.add_subcommand(name, sub, help=text)
         made[name] = (function, sub)
     return parser, made

@@ -1,5 +1,6 @@
 """The options of every command."""
 
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -9,16 +10,27 @@ from ldm_tutorial import evaluation
 from ldm_tutorial.cli.handing_on import FORMATS
 from ldm_tutorial.cost.peers import PEERS
 from ldm_tutorial.cost.spaces import SPACES
+from ldm_tutorial.flow import FlowMatching
 from ldm_tutorial.samplers import SAMPLERS
 from ldm_tutorial.studies.reproduce import STUDIES
 from ldm_tutorial.studies.study import SCALES
 from ldm_tutorial.training import presets
+from ldm_tutorial.training.recipes import LDMRecipe
 
 FLAGS = {
     "download": "fetch a named data set, or a trunk for LPIPS, that is not on disk",
     "flip": "train on the mirror image of every image as well",
     "skip_bad": "go on without the files of a folder that cannot be read",
 }
+
+
+@dataclass(frozen=True)
+class FlowRecipe(LDMRecipe):
+    """The options of a recipe whose objective is flow matching."""
+
+    objective: FlowMatching = field(  # type: ignore[assignment]
+        default_factory=FlowMatching
+    )
 
 
 def flags(parser: ArgumentParser, *names: str) -> None:
@@ -80,7 +92,12 @@ def sampling_options(parser: ArgumentParser, n: int, text: str) -> None:
         default=1.0,
         help="1 is the plain model, more exaggerates the class",
     )
-    parser.add_argument("--sampler", choices=list(SAMPLERS), default="ddim")
+    parser.add_argument(
+        "--sampler",
+        choices=list(SAMPLERS | FlowMatching.samplers),
+        default="ddim",
+        help="euler and heun are for flows, whose ddim is euler",
+    )
     parser.add_argument(
         "--eta", type=float, default=0.0, help="noise of DDIM's steps, 0 to 1"
     )
@@ -152,7 +169,8 @@ def export_options(parser: ArgumentParser) -> None:
         "--format",
         choices=list(FORMATS),
         default="onnx",
-        help="onnx: for ONNX Runtime, in a browser or without PyTorch",
+        help="onnx: for ONNX Runtime, in a browser or without PyTorch; diffusers: an "
+        "autoencoder for diffusers.AutoencoderKL",
     )
     parser.add_argument("--out", type=Path, required=True, help="folder to write to")
     parser.add_argument(

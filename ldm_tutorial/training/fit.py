@@ -159,7 +159,7 @@ def train_ldm(
         dataset: one's own, in place of the recipe's: images (C, H, W) in [-1, 1], or
             tuples (image, label), whose classes the model then learns.
         validate: a data set like it that is not trained on.
-        denoiser: a network of one's own, in place of the recipe's UNet.
+        denoiser: a network of one's own, in place of the recipe's.
         show: called every ``show_every`` steps, and at the end, with the model, which
             then has its averaged weights, and the number of steps done.
 
@@ -178,7 +178,7 @@ def train_ldm(
     classes = tuple(data.classes)
     model = build_ldm(recipe, codec, classes, denoiser=denoiser).to(best_device())
     if recipe.init:
-        start_unet(recipe.init, model)
+        start_denoiser(recipe.init, model)
     finished = other_decoder(recipe.decoder, codec) if recipe.decoder else None
     if out:
         check_folder(Path(out), described)
@@ -235,27 +235,33 @@ def copied(codec: Codec) -> Any:
     return codec
 
 
-def start_unet(init: str, model: LatentDiffusion) -> None:
-    """Give ``model`` the UNet of the model ``init``.
+def start_denoiser(init: str, model: LatentDiffusion) -> None:
+    """Give ``model`` the denoiser of the model ``init``.
 
     Raises:
-        ValueError: if that model is of another shape, or its UNet has learned to answer
-            another question.
+        ValueError: if that model is of another shape, or its denoiser has learned to
+            answer another question.
     """
     start = unfinished.load(LatentDiffusion, init)
-    schedules = [getattr(m.objective, "schedule", None) for m in (start, model)]
-    for name, old, new in (
-        ("schedule", *schedules),  # a flow has none
-        ("prediction_type", start.prediction_type, model.prediction_type),
-        ("classes", start.classes, model.classes),
-    ):
-        if old != new:
+    for name, of in {
+        "prediction_type": lambda m: m.prediction_type,
+        "schedule": lambda m: getattr(m.objective, "schedule", None),
+        "classes": lambda m: m.classes,
+        "denoiser": lambda m: getattr(m.denoiser, "kind", None),
+    }.items():
+        if (old := of(start)) != (new := of(model)):
             raise ValueError(
                 f"init={init} has {name} {old}, and {new} was asked for; give "
                 "the same, or another model"
             )
+    deeper, trained = model.denoiser, start.denoiser
     try:
-        inherit(model.unet, start.unet)
+        if trained.config == deeper.config:
+            deeper.load_state_dict(trained.state_dict())
+        elif trained.kind == "UNet":
+            inherit(deeper, trained)
+        else:
+            raise ValueError(f"{trained.config} is not {deeper.config}; give the same")
     except ValueError as error:
         raise ValueError(f"init={init}: {error}") from None
 

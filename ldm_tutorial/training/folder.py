@@ -9,7 +9,7 @@ import json
 import os
 import re
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import torch
 from torch import nn
@@ -160,6 +160,10 @@ def settings(
     if codec is not None:
         described["codec"] = digest(codec)
     described |= config_to_dict(recipe)
+    if "objective" in described:
+        objective = cast(Any, recipe).objective
+        kind = getattr(objective, "kind", type(objective).__name__)
+        described["objective"] = {"kind": kind, **described["objective"]}
     if dataset is not None:
         described["data"] = f"{type(dataset).__name__} of {len(dataset)}"
     return described

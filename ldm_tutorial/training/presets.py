@@ -7,6 +7,7 @@ cores, ``gpu`` is for one accelerator. ``reference`` made the weights that ship.
 from dataclasses import replace
 
 from ldm_tutorial.diffusion import Objective
+from ldm_tutorial.flow import FlowMatching
 from ldm_tutorial.landscapes.scenenet import SceneNetConfig
 from ldm_tutorial.training.config import TrainConfig
 from ldm_tutorial.training.discriminator import DiscriminatorConfig
@@ -158,6 +159,10 @@ LDM_PRESETS = {
         train=TrainConfig(steps=3600, batch_size=64, precision="bf16"),
     ),
 }
+# One ingredient of `cpu` changed, and both.
+LDM_PRESETS["dit"] = replace(LDM_PRESETS["cpu"], denoiser="dit")
+LDM_PRESETS["flow"] = replace(LDM_PRESETS["cpu"], objective=FlowMatching())
+LDM_PRESETS["dit-flow"] = replace(LDM_PRESETS["dit"], objective=FlowMatching())
 
 # The capstone's reference: ten minutes of one core, on the shipped autoencoder.
 LDM_PRESETS["capstone"] = LDMRecipe(
@@ -206,7 +211,11 @@ LDM_PRESETS["reference-deep"] = replace(
 # an image would take hours.
 PIXEL_PRESETS = {
     name: replace(
-        recipe, init=None, decoder=None, unet=replace(recipe.unet, patch_size=4)
+        recipe,
+        init=None,
+        decoder=None,
+        unet=replace(recipe.unet, patch_size=4),
+        dit=replace(recipe.dit, patch_size=4),
     )
     for name, recipe in LDM_PRESETS.items()
 }

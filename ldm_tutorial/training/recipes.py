@@ -9,6 +9,7 @@ from torch import nn
 from ldm_tutorial.codec import Codec, LatentCodec
 from ldm_tutorial.data import DataConfig
 from ldm_tutorial.diffusion import Objective
+from ldm_tutorial.dit import DiT, DiTConfig
 from ldm_tutorial.landscapes.scenenet import SceneNetConfig
 from ldm_tutorial.pipeline import LatentDiffusion
 from ldm_tutorial.training.config import TrainConfig
@@ -19,6 +20,9 @@ from ldm_tutorial.vae import AutoencoderKL, VAEConfig
 Autoencoder = Literal[
     "frozen", "detached", "joint", "joint-normalised", "joint-aligned"
 ]
+
+
+Network = Literal["unet", "dit"]
 
 
 @dataclass(frozen=True)
@@ -49,16 +53,19 @@ class VAERecipe(DataConfig):
 class LDMRecipe(DataConfig):
     """Training of a diffusion model in the space of a codec.
 
-    ``unet.in_channels`` and ``unet.num_classes`` are set from the codec and the data.
+    ``in_channels`` and ``num_classes`` of the denoiser are set from the codec and the
+    data.
 
     Attributes:
-        init: a trained model whose UNet to start from, as a folder or by its shipped
-            name; of the same shape, or with fewer residual blocks per level. Null for
-            random weights.
+        init: a trained model whose denoiser to start from, as a folder or by its
+            shipped name; of the same shape, or a UNet with fewer residual blocks per
+            level. Null for random weights.
         decoder: an autoencoder with the same encoder whose decoder the finished model
             gets, as a folder or by its shipped name; null for that of the codec.
-        objective: the noise schedule, what the UNet predicts, and how times and labels
-            are drawn.
+        denoiser: which network, a unet or a dit (a transformer); ``unet`` and ``dit``
+            are their shapes.
+        objective: the noise schedule, what the denoiser predicts, and how times and
+            labels are drawn; or a ``FlowMatching``.
         autoencoder: what becomes of the autoencoder: frozen; trained along on its own
             ``loss``, which the diffusion loss leaves alone (detached); trained on both
             (joint); on both, with latents that every batch is normalised by
@@ -70,7 +77,9 @@ class LDMRecipe(DataConfig):
 
     init: str | None = None
     decoder: str | None = None
+    denoiser: Network = "unet"
     unet: UNetConfig = field(default_factory=UNetConfig)
+    dit: DiTConfig = field(default_factory=DiTConfig)
     objective: Objective = field(default_factory=Objective)
     autoencoder: Autoencoder = "frozen"
     loss: VAELossConfig = field(default_factory=VAELossConfig)
@@ -102,22 +111,31 @@ def build_ldm(
     denoiser: nn.Module | None = None,
 ) -> LatentDiffusion:
     """The untrained model of a recipe, with the channels and classes that fit; with a
-    ``denoiser`` of one's own in place of the recipe's UNet."""
-    check_counts(recipe.unet, "channels", "num_res_blocks", "patch_size")
+    ``denoiser`` of one's own in place of the recipe's."""
     check_training(recipe, codec)
-    channels, height, _ = codec.latent_shape(recipe.size)
-    if denoiser is None:
-        unet = replace(recipe.unet, in_channels=channels, num_classes=len(classes))
-        halvings = unet.patch_size * 2 ** (len(unet.channels) - 1)
-        check_size(recipe.size, recipe.size // height * halvings)
-        denoiser = UNet(unet)
     return LatentDiffusion(
         codec,
-        denoiser,
+        denoiser or build_denoiser(recipe, codec, len(classes)),
         objective=recipe.objective,
         image_size=recipe.size,
         classes=classes,
     )
+
+
+def build_denoiser(recipe: LDMRecipe, codec: Codec, num_classes: int) -> nn.Module:
+    """The untrained network of a recipe, for the arrays of a codec."""
+    channels, height, _ = codec.latent_shape(recipe.size)
+    fitting = {"in_channels": channels, "num_classes": num_classes}
+    if recipe.denoiser == "dit":
+        dit = replace(recipe.dit, **fitting)
+        check_counts(dit, "patch_size", "width", "depth", "mlp_ratio")
+        check_size(recipe.size, recipe.size // height * dit.patch_size)
+        return DiT(dit)
+    unet = replace(recipe.unet, **fitting)
+    check_counts(unet, "channels", "num_res_blocks", "patch_size")
+    halvings = unet.patch_size * 2 ** (len(unet.channels) - 1)
+    check_size(recipe.size, recipe.size // height * halvings)
+    return UNet(unet)
 
 
 def check_training(recipe: LDMRecipe, codec: Codec) -> None:
@@ -126,6 +144,17 @@ def check_training(recipe: LDMRecipe, codec: Codec) -> None:
     if recipe.autoencoder not in ways:
         raise ValueError(
             f"autoencoder={recipe.autoencoder!r} is unknown; choose {', '.join(ways)}"
+        )
+    if recipe.denoiser not in get_args(Network):
+        raise ValueError(
+            f"denoiser={recipe.denoiser!r} is unknown; choose "
+            f"{', '.join(get_args(Network))}"
+        )
+    flow = getattr(recipe.objective, "prediction_type", None) == "flow"
+    if recipe.autoencoder == "joint-aligned" and (flow or recipe.denoiser != "unet"):
+        raise ValueError(
+            "autoencoder='joint-aligned' reads features of a UNet at the times of a "
+            "diffusion; leave denoiser at unet, and prediction_type at eps, v or x0"
         )
     if recipe.autoencoder != "frozen" and not isinstance(codec, LatentCodec):
         raise ValueError(
