@@ -159,9 +159,11 @@ def reading_minutes(name):
 
 @every_chapter
 def test_a_chapter_is_read_in_an_evening(name):
-    """And it says how long that takes, to five minutes."""
+    """And it says how long that takes, to five minutes, and what is not counted."""
     minutes = reading_minutes(name)
     assert minutes <= MINUTES
+    text = maker.sources()[name].read_text("utf8")
+    assert "minutes (exercises and folded parts not counted)" in text
     prose = "\n".join(cell.source for _, cell in cells(name, "markdown"))
     (stated,) = re.findall(r"[Rr]eading takes about (\d+) minutes", prose)
     assert abs(int(stated) - minutes) <= 5, f"it takes {minutes:.0f}"
