@@ -35,7 +35,7 @@ CASES = [
 # Settings to draw a model of one's own with.
 OWN = {
     "pixels": "class=1&seed=5&steps=6&sampler=dpm-solver%2B%2B&guidance=2",
-    "flow": "seed=3&steps=6&sampler=heun",
+    "flow": "class=0&seed=3&steps=6&sampler=heun&guidance=2",
 }
 
 
@@ -114,7 +114,7 @@ DIFFUSION = ["ddim", "dpm-solver++", "ddpm"]
 
 @pytest.mark.parametrize(
     ("name", "classes", "samplers"),
-    [("pixels", ["cat", "dog"], DIFFUSION), ("flow", None, ["euler", "heun"])],
+    [("pixels", ["cat", "dog"], DIFFUSION), ("flow", ["images"], ["euler", "heun"])],
 )
 def test_a_model_of_ones_own_opens(report, exported, name, classes, samplers):
     found = report["own"][str(exported[name])]
