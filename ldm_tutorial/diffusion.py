@@ -11,13 +11,13 @@ eps (Ho et al. 2020), v = sqrt(alpha_bar) eps - sqrt(1 - alpha_bar) z_0 (Saliman
 
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, field
-from functools import cached_property
+from functools import cached_property, partial
 from typing import Any, ClassVar, Literal, get_args
 
 import torch
 from torch import Tensor
 
-from ldm_tutorial.noise import in_float32, normal_like
+from ldm_tutorial.noise import drawn, in_float32, normal_like
 from ldm_tutorial.schedule import NoiseSchedule, ScheduleConfig
 from ldm_tutorial.storage import config_from_dict
 
@@ -193,12 +193,11 @@ def random_times(
 ) -> Tensor:
     """A time, 0 to T - 1, for each of ``z_0``: int64 (B,). Arguments as in
     ``diffusion_loss``."""
-    device = z_0.device if generator is None else generator.device
     size = (len(z_0),)
     if logit_normal is None:
-        t = torch.randint(T, size, generator=generator, device=device)
+        t = drawn(partial(torch.randint, T), size, generator, z_0.device)
     else:
-        at_random = torch.randn(size, generator=generator, device=device)
+        at_random = drawn(torch.randn, size, generator, z_0.device)
         t = logit_normal_times(at_random, T, *logit_normal)
     return t.to(z_0.device)
 

@@ -1,12 +1,54 @@
-"""Where noise comes from: standard normal numbers that are the same on any device."""
+"""Where noise comes from: random numbers that are the same on any device, and however
+many processes share a batch."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from functools import partial
 
 import torch
 from torch import Tensor
 
 # Where random numbers come from: one source for a batch, or one for each image.
 Generators = torch.Generator | Sequence[torch.Generator]
+
+
+class SharedGenerator(torch.Generator):
+    """What one of several processes draws with that train on a batch together.
+
+    The process has the rows rank, rank + world, ... of the batch. What is drawn through
+    ``drawn`` and ``normal_like`` is drawn for the whole batch from ``common``, which
+    every process seeds alike, and each keeps its rows: so a batch has the same noise
+    however many processes share it. What a module draws with it in any other way
+    belongs to this process alone.
+
+    Attributes:
+        count: rows of the whole batch where the processes have unequal shares; None
+            where each has as many as the others.
+    """
+
+    def __new__(cls, device: torch.device | str, rank: int, world: int):
+        return super().__new__(cls, device)
+
+    def __init__(self, device: torch.device | str, rank: int, world: int):
+        self.rank, self.world = rank, world
+        self.common = torch.Generator(device)
+        self.count: int | None = None
+
+
+def drawn(
+    draw: Callable[..., Tensor],
+    shape: Sequence[int],
+    generator: torch.Generator | None,
+    device: torch.device,
+) -> Tensor:
+    """``draw(shape)`` for one of torch's random functions (``torch.rand``, say) and a
+    shape (B, ...), on the generator's device, or on ``device`` without a generator."""
+    if not isinstance(generator, SharedGenerator):
+        where = device if generator is None else generator.device
+        return draw(shape, generator=generator, device=where)
+    whole = generator.count or shape[0] * generator.world
+    of_all = (whole, *shape[1:])
+    rows = draw(of_all, generator=generator.common, device=generator.device)
+    return rows[generator.rank :: generator.world]
 
 
 def normal_like(x: Tensor, generator: Generators | None = None) -> Tensor:
@@ -26,8 +68,8 @@ def normal_like(x: Tensor, generator: Generators | None = None) -> Tensor:
                 "for each"
             )
         return torch.stack([normal_like(x[i], g) for i, g in enumerate(generator)])
-    device = x.device if generator is None else generator.device
-    eps = torch.randn(x.shape, generator=generator, device=device, dtype=torch.float32)
+    normal = partial(torch.randn, dtype=torch.float32)
+    eps = drawn(normal, x.shape, generator, x.device)
     return eps.to(device=x.device, dtype=x.dtype)
 
 

@@ -20,7 +20,7 @@ from ldm_tutorial.diffusion import Objective
 from ldm_tutorial.dit import DiT
 from ldm_tutorial.flow import FlowMatching
 from ldm_tutorial.guidance import check_guidance, guided
-from ldm_tutorial.noise import Generators, in_float32, normal_like
+from ldm_tutorial.noise import Generators, drawn, in_float32, normal_like
 from ldm_tutorial.samplers import Sampler, find_sampler, last, named
 from ldm_tutorial.schedule import NoiseSchedule
 from ldm_tutorial.storage import describe, load_model, rebuild, save_model
@@ -131,8 +131,7 @@ class LatentDiffusion(nn.Module):
 
     def _hide(self, y: Tensor, generator: torch.Generator | None) -> Tensor:
         """Replace a share of the labels by "no class"."""
-        device = y.device if generator is None else generator.device
-        chance = torch.rand(y.shape, generator=generator, device=device).to(y.device)
+        chance = drawn(torch.rand, y.shape, generator, y.device).to(y.device)
         return y.masked_fill(chance < self.objective.label_dropout, len(self.classes))
 
     def sample(

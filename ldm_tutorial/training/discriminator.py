@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from torch.nn.utils.parametrizations import spectral_norm
 
 from ldm_tutorial.layers import group_norm
+from ldm_tutorial.noise import drawn
 
 Norm = Literal["group", "spectral", "none"]
 
@@ -115,7 +116,7 @@ def r1_penalty(
     x = x.detach().float().requires_grad_()
     with torch.autocast(x.device.type, enabled=False):
         logits = discriminator(x)
-        coin = torch.rand(logits.shape, generator=generator, device=logits.device)
+        coin = drawn(torch.rand, logits.shape, generator, logits.device)
         signed = torch.where(coin < 0.5, logits, -logits).sum()
         (slope,) = torch.autograd.grad(signed, x, create_graph=True)
     return slope.square().sum() / logits.numel()

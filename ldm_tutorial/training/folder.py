@@ -65,7 +65,8 @@ class RunFolder:
         refuse_other(out, saved["config"], self.settings)
         try:
             for name, part in self.state.items():
-                part.load_state_dict(saved[name])
+                if name in saved or name != "finite":  # older checkpoints do not count
+                    part.load_state_dict(saved[name])
         except (RuntimeError, ValueError, KeyError):
             raise ValueError(
                 f"{out} holds a run of another model; choose another folder, or "

@@ -2,7 +2,8 @@
 ``forward(*batch, generator=...)`` returns a loss and a dictionary of numbers to log.
 
 All randomness of step s comes from (seed, s): the batch, the noise, the dropout. So a
-run that was stopped anywhere goes on exactly as if nothing had happened.
+run that was stopped anywhere goes on exactly as if nothing had happened, and several
+processes that share its batches take the course of one.
 """
 
 import math
@@ -16,14 +17,17 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.utils.data import DataLoader, Dataset, Subset
+from torch.utils.data import DataLoader, Dataset
 
+from ldm_tutorial.noise import SharedGenerator
 from ldm_tutorial.training.batches import StepSampler, batches, loss_of, moved
 from ldm_tutorial.training.config import Log, TrainConfig, learning_rate
 from ldm_tutorial.training.ema import EMA
+from ldm_tutorial.training.finite import FiniteSteps
 from ldm_tutorial.training.folder import RunFolder
 from ldm_tutorial.training.processes import (
     Processes,
+    each_alone,
     is_main_process,
     joined_processes,
     mean_over_processes,
@@ -67,12 +71,15 @@ def train(
 
     Returns:
         The log: dictionaries with step, loss, what the module reports (each the mean
-        over all processes), learning_rate and seconds since the first step.
+        over all processes), learning_rate and seconds since the first step. A step
+        whose loss or gradient is not finite is left out; from then on there is
+        ``skipped``, how many were, and a line lacks what was not finite in its step.
 
     Raises:
         ValueError: if ``out`` holds a checkpoint of another config or model, or a
             damaged one; if nothing in the module can be trained; if the device does
-            not know the precision; or if loss or weights stop being finite.
+            not know the precision; if ten steps in a row are not finite; or if weights
+            stop being finite.
     """
     parameters = trainable(module)
     device = parameters[0].device
@@ -89,9 +96,15 @@ def train(
     )
     ema = EMA(original, config.ema_decay)
     scaler = torch.amp.GradScaler(device.type, enabled=config.precision == "fp16")
+    finite = FiniteSteps(original, scaler.is_enabled())
     state = {"module": original, "ema": ema, "optimizer": optimizer, "scaler": scaler}
+    state["finite"] = finite
     settings = asdict(config) | {"images": len(dataset)}  # type: ignore[arg-type]
-    with joined_processes(device) as processes, forked_random_state(device):
+    with (
+        joined_processes(device) as processes,
+        forked_random_state(device),
+        processes.shared_dropout(module) as masks,
+    ):
         rank, world = processes.rank, processes.world
         sampler = StepSampler(settings["images"], config, 0, rank, world)
         run = RunFolder(out, settings, state, writes=processes.is_main)
@@ -101,10 +114,11 @@ def train(
             wrapped.compile()
         if on_start:
             on_start(run.step)
-        generator = torch.Generator(device)
+        generator = processes.generator(device)
         start = time.perf_counter() - run.seconds
         for step, parts in batches(dataset, sampler):
-            seed_step(generator, config.seed, step, rank)
+            seed_step(generator, config.seed, step, rank, masks)
+            finite.remember()
             logged = []
             for i, part in enumerate(parts):
                 part = moved(part, device, config.channels_last)
@@ -114,9 +128,9 @@ def train(
                     scaler.scale(loss.float() / len(parts)).backward()
                 logged.append({"loss": loss.detach()} | values)
             set_learning_rate(optimizer, config, step)
-            if config.gradient_clip:
-                scaler.unscale_(optimizer)
-                nn.utils.clip_grad_norm_(parameters, config.gradient_clip)
+            scaler.unscale_(optimizer)
+            norm = clipped_norm(parameters, config.gradient_clip)
+            finite.judge(optimizer, [part["loss"] for part in logged], norm)
             scaler.step(optimizer)
             scaler.update()
             optimizer.zero_grad()
@@ -126,12 +140,15 @@ def train(
             line: Log = {}
             if last or done % config.log_every == 0:
                 line = {"step": done} | means(logged)
-                check_finite(done, line["loss"])
                 line["learning_rate"] = learning_rate(config, step)
             if validate and (last or done % config.validate_every == 0):
                 found = validation_loss(module, ema, validate, config, processes, half)
                 line = {"step": done} | line | {"validation_loss": found}
+            if line or device.type == "cpu":  # a GPU is asked where it is waited for
+                skipped = finite.check(done)
             if line:
+                line = {k: v for k, v in line.items() if math.isfinite(v)}
+                line |= {"skipped": skipped} if skipped else {}
                 line["seconds"] = round(time.perf_counter() - start, 3)
                 run.log(line)
                 if on_log and processes.is_main:
@@ -140,7 +157,8 @@ def train(
                 with forked_random_state(device), ema.in_place():
                     show_in_evaluation(module, show, done)
             if last or done % config.checkpoint_every == 0:
-                check_finite(done, means(logged)["loss"], *parameters)
+                finite.check(done)
+                check_finite(done, parameters)
                 run.checkpoint(done, time.perf_counter() - start)
     ema.copy_to_module()
     module.eval()
@@ -215,30 +233,29 @@ def validation_loss(
     half: torch.autocast,
 ) -> float:
     """The mean loss of the averaged weights over a data set, in evaluation mode."""
-    device = ema.average[0].device
-    generator = torch.Generator(device)
+    device, n = ema.average[0].device, len(dataset)  # type: ignore[arg-type]
+    generator = processes.generator(device)
     seed_step(generator, config.seed, -1, processes.rank)
-    mine = range(processes.rank, len(dataset), processes.world)  # type: ignore[arg-type]
-    total = torch.zeros(2, device=device)  # of losses, and of images
+    size = max(1, config.batch_size // config.accumulate)
+    whole = [range(i, min(i + size, n)) for i in range(0, n, size)]
+    batches = DataLoader(dataset, batch_sampler=[processes.share(w) for w in whole])
+    total = torch.zeros((), device=device)
     module.eval()
     with ema.in_place(), half:
-        size = max(1, config.batch_size // processes.world // config.accumulate)
-        for batch in DataLoader(Subset(dataset, mine), batch_size=size):
-            n = count_of(batch)
-            loss, _ = loss_of(module, moved(batch, device), generator)
-            total += torch.stack([loss.float() * n, loss.new_tensor(n).float()])
+        for rows, batch in zip(whole, batches, strict=True):
+            batch, share = moved(batch, device), len(processes.share(rows))
+            if not isinstance(generator, SharedGenerator):
+                loss, _ = loss_of(module, batch, generator)
+            elif len(rows) < processes.world:
+                with each_alone():
+                    loss, _ = loss_of(module, batch, generator.common)
+                loss = loss / processes.world
+            else:
+                generator.count = len(rows)
+                loss, _ = loss_of(module, batch, generator)
+            total += loss.float() * share
     module.train()
-    summed, count = mean_over_processes(total).tolist()
-    return summed / count
-
-
-def count_of(batch: Any) -> int:
-    """How many items were collated into a batch."""
-    while not isinstance(batch, Tensor):
-        batch = next(iter(batch.values())) if isinstance(batch, dict) else batch[0]
-        if isinstance(batch, str):
-            return 1
-    return len(batch)
+    return float(mean_over_processes(total)) * processes.world / n
 
 
 def tensorboard(out: str | Path) -> Callable[[Log], None]:
@@ -266,19 +283,39 @@ def tensorboard(out: str | Path) -> Callable[[Log], None]:
     return on_log
 
 
-def seed_step(generator: torch.Generator, seed: int, step: int, rank: int) -> None:
+def seed_step(
+    generator: torch.Generator,
+    seed: int,
+    step: int,
+    rank: int,
+    masks: torch.Generator | None = None,
+) -> None:
     """Fix the randomness of a step: the noise, and what draws from torch's global
-    generator, such as dropout. Python's hash of integers is the same everywhere."""
+    generator, such as dropout. Python's hash of integers is the same everywhere.
+
+    Of several processes each has numbers of its own, and all have those in common that
+    one process alone would draw: the noise, and the ``masks`` of dropout."""
     generator.manual_seed(hash((seed, step, rank)) % 2**63)
     torch.manual_seed(hash((seed, step, rank, 1)) % 2**63)
+    if isinstance(generator, SharedGenerator):
+        generator.common.manual_seed(hash((seed, step, 0)) % 2**63)
+    if masks is not None:
+        masks.manual_seed(hash((seed, step, 0, 1)) % 2**63)
 
 
-def check_finite(step: int, loss: float, *tensors: Tensor) -> None:
-    """Stop before nan is logged, or saved over the last good checkpoint."""
-    if not math.isfinite(loss) or not all(bool(t.isfinite().all()) for t in tensors):
+def clipped_norm(parameters: list[nn.Parameter], most: float) -> Tensor:
+    """The norm of the gradient, which is then at most ``most``; 0 leaves it alone."""
+    if most:
+        return nn.utils.clip_grad_norm_(parameters, most)
+    return nn.utils.get_total_norm([p.grad for p in parameters if p.grad is not None])
+
+
+def check_finite(step: int, parameters: list[nn.Parameter]) -> None:
+    """Stop before nan is saved over the last good checkpoint."""
+    if not all(bool(p.isfinite().all()) for p in parameters):
         raise ValueError(
-            f"the loss or a weight is no longer finite at step {step}; "
-            "lower the learning rate (in another folder), or look at the data"
+            f"a weight is no longer finite at step {step}; lower the learning rate (in "
+            "another folder), or look at the data"
         )
 
 

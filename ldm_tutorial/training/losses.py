@@ -18,6 +18,7 @@ from torch import Tensor
 from ldm_tutorial.gaussian import DiagonalGaussian
 from ldm_tutorial.training.bands import band_distance
 from ldm_tutorial.training.discriminator import DiscriminatorConfig
+from ldm_tutorial.training.processes import mean_over_processes
 
 Reconstruction = Literal["l1", "l2"]
 Perceptual = Literal["none", "scenenet", "lpips-squeeze", "lpips-alex", "lpips-vgg"]
@@ -172,18 +173,20 @@ def adaptive_weight(nll: Tensor, g_loss: Tensor, last_layer: Tensor) -> Tensor:
     2021, eq. 7), at most 1e4, as a constant.
 
     So the discriminator pulls at the decoder as strongly as the reconstruction does,
-    whatever the scale of its logits.
+    whatever the scale of its logits. Of several processes that share a batch, all have
+    the weight of the whole.
 
     Args:
         nll: reconstruction and perceptual loss.
         g_loss: the generator's loss.
         last_layer: the weight of the decoder's last convolution.
     """
-    norms = [
-        torch.autograd.grad(loss, last_layer, retain_graph=True)[0].norm()
+    slopes = [
+        torch.autograd.grad(loss, last_layer, retain_graph=True)[0]
         for loss in (nll, g_loss)
     ]
-    return (norms[0] / (norms[1] + 1e-4)).clamp(0, 1e4).detach()
+    of_nll, of_g_loss = (mean_over_processes(slope).norm() for slope in slopes)
+    return (of_nll / (of_g_loss + 1e-4)).clamp(0, 1e4).detach()
 
 
 def vae_loss(

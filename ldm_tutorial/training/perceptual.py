@@ -17,6 +17,7 @@ from torch import Tensor, nn
 
 from ldm_tutorial.landscapes.scenenet import SceneNet
 from ldm_tutorial.training.losses import perceptual_distance
+from ldm_tutorial.training.processes import moments_over_processes
 
 SCENENET = "scenenet"  # the shipped one that may be trained against
 
@@ -123,7 +124,8 @@ class Alignment(nn.Module):
         """
         target = self.frozen[0].to(x.device).maps(x)[-1]
         target = F.adaptive_avg_pool2d(target, (h.shape[-2], h.shape[-1]))
-        target = target - target.mean((0, 2, 3), keepdim=True)
+        common, _ = moments_over_processes(target)
+        target = target - common.view(-1, 1, 1)
         return 1 - F.cosine_similarity(self.translate(h), target, dim=1).mean()
 
 

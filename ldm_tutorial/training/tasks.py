@@ -24,7 +24,11 @@ from ldm_tutorial.training.losses import (
     vae_loss,
 )
 from ldm_tutorial.training.perceptual import Alignment, FeatureDistance, load_perceptual
-from ldm_tutorial.training.processes import moments_over_processes
+from ldm_tutorial.training.processes import (
+    mean_over_processes,
+    moments_over_processes,
+    std_over_processes,
+)
 from ldm_tutorial.vae import AutoencoderKL
 
 # Of the alignment loss, for the UNet as in REPA and for the encoder as in REPA-E (its
@@ -131,7 +135,8 @@ class VAETraining(nn.Module):
             if name in now:
                 every = self.loss.r1_every if name == "r1" else 1
                 seen = self.steps_done // every
-                self.standing[i].lerp_(now[name].float(), max(0.05, 1 / (1 + seen)))
+                value = mean_over_processes(now[name].float())
+                self.standing[i].lerp_(value, max(0.05, 1 / (1 + seen)))
         shown = STANDING if self.loss.r1_weight else STANDING[:3]
         return dict(zip(shown, self.standing.clone(), strict=False))
 
@@ -200,7 +205,8 @@ class JointTraining(nn.Module):
         loss, parts = vae_loss(x_hat, x, posterior, self.config, judge)
         denoising, more = self.denoising(self.unit_scale(raw), x, y, generator)
         with torch.no_grad():
-            parts |= {"psnr": psnr(x_hat, x).mean(), "latent_std": raw.std()}
+            parts |= {"psnr": psnr(x_hat, x).mean()}
+            parts["latent_std"] = std_over_processes(raw)
         return loss + denoising, parts | more
 
     def denoising(

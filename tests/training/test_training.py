@@ -2,9 +2,6 @@
 
 import json
 import math
-import os
-import subprocess
-import sys
 import warnings
 from dataclasses import replace
 from pathlib import Path
@@ -16,20 +13,10 @@ from torch.nn import functional as F
 from torch.testing import assert_close
 from torch.utils.data import Dataset, TensorDataset
 
-from ldm_tutorial import (
-    AutoencoderKL,
-    LatentCodec,
-    LatentDiffusion,
-    UNet,
-    UNetConfig,
-    VAEConfig,
-)
 from ldm_tutorial.training.batches import StepSampler, batches
 from ldm_tutorial.training.config import TrainConfig
 from ldm_tutorial.training.ema import EMA
 from ldm_tutorial.training.loop import learning_rate, tensorboard, train
-from ldm_tutorial.training.losses import VAELossConfig
-from ldm_tutorial.training.tasks import JointTraining
 
 CONFIG = TrainConfig(
     steps=24, batch_size=8, warmup_steps=3, log_every=2, checkpoint_every=5
@@ -254,31 +241,6 @@ def test_a_damaged_checkpoint_is_refused_and_nothing_is_lost(whole, tmp_path, da
         train(toy(), data(), CONFIG, tmp_path)
     assert "\n" not in str(caught.value)
     assert snapshot(tmp_path) == before
-
-
-@pytest.mark.parametrize("log_every, checkpoint_every", [(50, 2), (2, 50)])
-def test_a_loss_that_is_not_finite_stops_the_run(tmp_path, log_every, checkpoint_every):
-    """Before it is logged, and before it replaces a checkpoint."""
-    config = replace(
-        CONFIG, log_every=log_every, checkpoint_every=checkpoint_every, steps=50
-    )
-    with pytest.raises(ValueError, match="no longer finite at step 2") as caught:
-        train(Plain(scale=float("nan")), data(), config, tmp_path)
-    assert "\n" not in str(caught.value)
-    assert not (tmp_path / "checkpoint.pt").exists()
-    assert lines_of(tmp_path) == []
-
-
-def test_weights_that_are_not_finite_are_not_saved(tmp_path):
-    class Explodes(Plain):
-        def forward(
-            self, x, y, *, generator=None
-        ):  # a finite loss with an infinite gradient
-            return (self.weight.sum() * 0).abs().sqrt(), {}
-
-    with pytest.raises(ValueError, match="no longer finite at step 5"):
-        train(Explodes(), data(), replace(CONFIG, log_every=50), tmp_path)
-    assert not (tmp_path / "checkpoint.pt").exists()
 
 
 @pytest.mark.parametrize(("n", "size"), [(1, 8), (2, 7), (5, 8), (5, 5), (7, 3)])
@@ -707,124 +669,7 @@ def test_a_batch_of_captions_reaches_the_module():
     assert len(seen) == 16 and all(text.startswith("number ") for text in seen)
 
 
-# --- other devices and many processes -------------------------------------------------
-
-MANY = """
-import sys
-sys.path.insert(0, {tests!r})
-from training.test_training import CONFIG, Plain, data, train, torch
-model = Plain()
-log = train(model, data(), CONFIG, {out!r})
-torch.save([log, model.weight.detach()], {out!r} + "/end" + sys.argv[1] + ".pt")
-"""
-
-JOINT = """
-import sys
-sys.path.insert(0, {tests!r})
-from training.test_training import joint_run, torch
-kinds = ("detached", "joint", "joint-normalised")
-found = {{kind: joint_run(kind) for kind in kinds}}
-torch.save(found, {out!r} + "/end" + sys.argv[1] + ".pt")
-"""
-
-
-def in_two_processes(code: str, tmp_path) -> list:
-    """What each of two processes that train together saved in the end."""
-    code = code.format(tests=str(Path(__file__).parents[1]), out=str(tmp_path))
-    env = os.environ | {
-        "MASTER_ADDR": "127.0.0.1",
-        "MASTER_PORT": str(free_port()),
-        "WORLD_SIZE": "2",
-        "OMP_NUM_THREADS": "1",
-    }
-    children = [
-        subprocess.Popen(
-            [sys.executable, "-c", code, str(rank)],
-            env=env | {"RANK": str(rank), "LOCAL_RANK": str(rank)},
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            text=True,
-        )
-        for rank in range(2)
-    ]
-    outputs = [child.communicate(timeout=300)[0] for child in children]
-    assert [child.returncode for child in children] == [0, 0], "\n".join(outputs)
-    return [
-        torch.load(tmp_path / f"end{rank}.pt", weights_only=True) for rank in range(2)
-    ]
-
-
-@pytest.mark.slow
-def test_two_processes_take_the_course_of_one(tmp_path):
-    """Same global batch, so the same mean gradient; only sums in another order."""
-    model = Plain()
-    log = train(model, data(), CONFIG)
-    for found, weight in in_two_processes(MANY, tmp_path):
-        assert_close(weight, model.weight.detach())
-        for name in ("loss", "y"):
-            values = [
-                torch.tensor([line[name] for line in one]) for one in (found, log)
-            ]
-            assert_close(*values)
-    assert without_seconds(lines_of(tmp_path)) == without_seconds(found)
-
-
-def joint_run(kind: str):
-    """Statistics, weights and log of a short joint training."""
-    torch.manual_seed(0)
-    codec = LatentCodec(AutoencoderKL(VAEConfig(channels=(8, 8, 16, 16))))
-    unet = UNet(UNetConfig(channels=(32,), num_res_blocks=1))
-    model = LatentDiffusion(codec, unet, image_size=16)
-    task = JointTraining(model, kind, VAELossConfig())
-    g = torch.Generator().manual_seed(1)
-    images = torch.randn(32, 3, 16, 16, generator=g)
-    images = images * torch.linspace(0.2, 2, 32).view(-1, 1, 1, 1)  # all differ
-    items = TensorDataset(images, torch.zeros(32, dtype=torch.int64))
-    log = train(task, items, replace(CONFIG, steps=8, log_every=1))
-    weight = unet.stem.weight.detach()
-    return codec.mean, codec.std, weight, [line["latent_std"] for line in log]
-
-
-@pytest.mark.slow
-def test_two_processes_share_the_statistics_of_their_latents(tmp_path):
-    one, two = in_two_processes(JOINT, tmp_path)
-    for kind, found in one.items():
-        assert_close(found, two[kind])
-        mean, std = found[:2]
-        if kind != "joint":
-            assert not torch.allclose(std, torch.ones_like(std))
-            alone = joint_run(kind)  # other noise, the same images
-            assert_close(std, alone[1], atol=0.02, rtol=0.05)
-            assert_close(mean, alone[0], atol=0.05, rtol=0.1)
-
-
-@pytest.mark.parametrize(
-    "environment, message",
-    [
-        ({"WORLD_SIZE": "2", "RANK": "2"}, "RANK=2 of WORLD_SIZE=2; unset both"),
-        ({"WORLD_SIZE": "two", "RANK": "0"}, "WORLD_SIZE='two' are no numbers"),
-    ],
-)
-def test_an_environment_of_no_process_is_refused(environment, message, monkeypatch):
-    for name, value in environment.items():
-        monkeypatch.setenv(name, value)
-    with pytest.raises(ValueError, match=message):
-        train(Plain(), data(), CONFIG)
-
-
-def test_a_lone_rank_in_the_environment_changes_nothing(monkeypatch, tmp_path):
-    """Some schedulers set RANK for all they start."""
-    monkeypatch.setenv("RANK", "1")
-    train(Plain(), data(), replace(CONFIG, steps=5), tmp_path)
-    assert (tmp_path / "checkpoint.pt").exists() and lines_of(tmp_path)
-
-
-def free_port() -> int:
-    import socket
-
-    with socket.socket() as one:
-        one.bind(("127.0.0.1", 0))
-        return one.getsockname()[1]
+# --- other devices ------------------------------------------------------------------
 
 
 def train_on(device: str, precision: str = "no"):
