@@ -13,8 +13,26 @@ HERE = Path(__file__).resolve().parent.parent  # of a checkout, or of site-packa
 
 
 def best_device() -> torch.device:
-    """CUDA if there is a device, else the CPU."""
-    return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    """CUDA if there is a device, else the GPU of a Mac, else the CPU. Of several
+    processes that train together (torchrun) each has the CUDA device of its LOCAL_RANK;
+    a Mac's GPU is not for several.
+
+    Raises:
+        ValueError: if there are more processes on this machine than CUDA devices.
+    """
+    several = os.environ.get("WORLD_SIZE", "1") != "1"
+    if not torch.cuda.is_available():
+        mac = torch.backends.mps.is_available() and not several
+        return torch.device("mps" if mac else "cpu")
+    local = os.environ.get("LOCAL_RANK", "")
+    if not several or not local.isdecimal():
+        return torch.device("cuda")
+    if int(local) >= torch.cuda.device_count():
+        raise ValueError(
+            f"LOCAL_RANK={local} and there are {torch.cuda.device_count()} CUDA "
+            "devices on this machine; start as many processes with torchrun"
+        )
+    return torch.device("cuda", int(local))
 
 
 def environment() -> dict[str, Any]:

@@ -130,6 +130,8 @@ def joined_processes(device: torch.device) -> Iterator[Processes]:
     processes = launched()
     ours = processes.world > 1 and not dist.is_initialized()
     if ours:
+        if device.type == "cuda":
+            torch.cuda.set_device(device)
         dist.init_process_group("nccl" if device.type == "cuda" else "gloo")
     try:
         yield processes
