@@ -26,7 +26,7 @@ class SharedGenerator(torch.Generator):
     """
 
     def __new__(cls, device: torch.device | str, rank: int, world: int):
-        return super().__new__(cls, device)
+        return super().__new__(cls, device)  # type: ignore[call-arg]
 
     def __init__(self, device: torch.device | str, rank: int, world: int):
         self.rank, self.world = rank, world

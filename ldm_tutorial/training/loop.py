@@ -238,7 +238,7 @@ def validation_loss(
     seed_step(generator, config.seed, -1, processes.rank)
     size = max(1, config.batch_size // config.accumulate)
     whole = [range(i, min(i + size, n)) for i in range(0, n, size)]
-    batches = DataLoader(dataset, batch_sampler=[processes.share(w) for w in whole])
+    batches = DataLoader(dataset, batch_sampler=[[*processes.share(w)] for w in whole])
     total = torch.zeros((), device=device)
     module.eval()
     with ema.in_place(), half:
