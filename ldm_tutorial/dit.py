@@ -13,7 +13,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from ldm_tutorial.layers import TimeEmbedding, zero_init
+from ldm_tutorial.layers import TimeEmbedding, precisely, zero_init
 from ldm_tutorial.storage import config_from_dict
 
 
@@ -49,6 +49,7 @@ class DiT(nn.Module):
     """eps_theta(z_t, t, y): (B, C, H, W), (B,), (B,) or None -> (B, C, H, W)."""
 
     kind: ClassVar[str] = "DiT"
+    precise_ends: ClassVar[bool] = True  # in half precision z_t may stay float32
 
     def __init__(self, config: DiTConfig | None = None):
         super().__init__()
@@ -85,12 +86,13 @@ class DiT(nn.Module):
             y = torch.full_like(t, n).long() if y is None else y
             c = c + self.class_embedding(y)
         c = F.silu(c)
-        h = self.stem(patchify(z_t, p))  # (B, N, D)
+        h = precisely(self.stem, patchify(z_t, p), back=True)  # (B, N, D)
         h = h + positions(H // p, W // p, self.config.width, like=h)
         for block in self.blocks:
             h = block(h, c)
         shift, scale = self.modulation(c)[:, None].chunk(2, dim=2)
-        return unpatchify(self.out(modulate(self.norm(h), shift, scale)), p, H, W)
+        found = precisely(self.out, modulate(self.norm(h), shift, scale))
+        return unpatchify(found.to(z_t.dtype), p, H, W)
 
 
 class Block(nn.Module):

@@ -32,6 +32,27 @@ def conv3x3(in_channels: int, out_channels: int, stride: int = 1) -> nn.Conv2d:
     return nn.Conv2d(in_channels, out_channels, 3, stride=stride, padding=1)
 
 
+def precisely(layer: nn.Conv2d | nn.Linear, x: Tensor, back: bool = False) -> Tensor:
+    """``layer(x)`` in float32, also where the layer's weights are of half precision.
+
+    It is for both ends of a denoiser: where noise is all there is, a rounding of z_t or
+    of eps is an error of more than a hundred times its size in the z_0 they imply.
+
+    Args:
+        back: give the result in the precision of the weights.
+    """
+    dtype = layer.weight.dtype
+    if dtype not in (torch.bfloat16, torch.float16):
+        return layer(x)
+    x, weight = x.float(), layer.weight.float()
+    bias = None if layer.bias is None else layer.bias.float()
+    if isinstance(layer, nn.Conv2d):
+        found = F.conv2d(x, weight, bias, layer.stride, layer.padding)
+    else:
+        found = F.linear(x, weight, bias)
+    return found.to(dtype) if back else found
+
+
 class ResBlock(nn.Module):
     """x + conv(act(norm(conv(act(norm(x)))))), with the time embedding, if any,
     as scale and shift of the second norm (Dhariwal & Nichol 2021, sec. 3).

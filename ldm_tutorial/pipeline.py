@@ -39,7 +39,8 @@ class Denoiser(Protocol):
     """The network of a diffusion model: any callable with this signature.
 
     A model whose denoiser also has a ``kind`` and a ``config`` can be saved; see
-    ``LatentDiffusion.load``.
+    ``LatentDiffusion.load``. In a model of half precision it gets z_t in that, or in
+    float32 if it says that its ``precise_ends`` know what to do with it.
     """
 
     def __call__(self, z_t: Tensor, t: Tensor, y: Tensor | None = None, /) -> Tensor:
@@ -223,7 +224,10 @@ class LatentDiffusion(nn.Module):
 
     def _in_its_dtype(self, z_t: Tensor, t: Tensor, *y: Tensor) -> Tensor:
         """The denoiser of float32 arrays, whatever it computes in itself."""
-        found = self.denoiser(z_t.to(self._place.dtype), t, *y)
+        dtype = self._place.dtype
+        if getattr(self.denoiser, "precise_ends", False):
+            dtype = torch.promote_types(dtype, torch.float32)
+        found = self.denoiser(z_t.to(dtype), t, *y)
         if getattr(found, "shape", None) != z_t.shape:
             what = getattr(found, "shape", type(found).__name__)
             raise ValueError(

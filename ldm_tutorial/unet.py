@@ -21,6 +21,7 @@ from ldm_tutorial.layers import (
     Upsample,
     conv3x3,
     group_norm,
+    precisely,
     zero_init,
 )
 from ldm_tutorial.storage import config_from_dict
@@ -55,6 +56,7 @@ class UNet(nn.Module):
     """eps_theta(z_t, t, y): (B, C, H, W), (B,), (B,) or None -> (B, C, H, W)."""
 
     kind: ClassVar[str] = "UNet"
+    precise_ends: ClassVar[bool] = True  # in half precision z_t may stay float32
 
     def __init__(self, config: UNetConfig | None = None):
         super().__init__()
@@ -118,7 +120,9 @@ class UNet(nn.Module):
             if isinstance(layers[0], ResBlock):
                 h = torch.cat([h, skips.pop()], dim=1)
             h = apply(layers, h, emb)
-        return F.pixel_shuffle(self.out(h), self.config.patch_size)
+        norm, act, conv = self.out
+        found = precisely(conv, act(norm(h))).to(z_t.dtype)
+        return F.pixel_shuffle(found, self.config.patch_size)
 
     def descend(
         self, z_t: Tensor, t: Tensor, y: Tensor | None = None
@@ -135,7 +139,8 @@ class UNet(nn.Module):
             if y is None:
                 y = torch.full_like(t, self.config.num_classes)
             emb = emb + self.class_embedding(y)
-        h = self.stem(F.pixel_unshuffle(z_t, self.config.patch_size))
+        folded = F.pixel_unshuffle(z_t, self.config.patch_size)
+        h = precisely(self.stem, folded, back=True)
         skips = [h]
         for layers in self.down:
             h = apply(layers, h, emb)
