@@ -12,7 +12,7 @@ diffusion's z_t for alpha_bar = ((1 - t) / n)^2, and u = (v + (2 t - 1) z_t / n)
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from itertools import pairwise
-from typing import Any, ClassVar
+from typing import Any, ClassVar, TypeVar
 
 import torch
 from torch import Tensor
@@ -22,8 +22,10 @@ from ldm_tutorial.noise import Generators, in_float32, normal_like
 from ldm_tutorial.samplers import sampler
 from ldm_tutorial.storage import config_from_dict
 
+Times = TypeVar("Times", float, Tensor)
 
-def shift_times(t: Tensor, shift: float) -> Tensor:
+
+def shift_times(t: Times, shift: float) -> Times:
     """Times moved towards the noise (Esser et al. 2024, arXiv:2403.03206, eq. 23):
     an image of shift^2 times as many pixels takes that to be hidden as well."""
     return shift * t / (1 + (shift - 1) * t)
@@ -57,8 +59,10 @@ class FlowSchedule:
         if not 1 <= steps <= T:
             raise ValueError(f"{steps} steps were asked of a flow; give 1 to {T}")
         last = 1 / steps if self.last is None else self.last
-        t = torch.linspace(1, last, steps, dtype=torch.float64)
-        return [*shift_times(t, self.shift).tolist(), 0.0]
+        apart = (1 - last) / max(1, steps - 1)
+        # Plain numbers, whatever torch's default device: nothing waits for them.
+        times = [shift_times(1 - i * apart, self.shift) for i in range(steps)]
+        return [*times, 0.0]
 
     def velocity(
         self, denoiser: Denoiser, z_t: Tensor, t: float, clip: float | None = None

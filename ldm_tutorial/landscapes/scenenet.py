@@ -230,9 +230,9 @@ class SceneTraining(nn.Module):
             name: F.cross_entropy(head(h).float(), choices[:, i])
             for i, (name, head) in enumerate(self.net.names.items())
         }
-        known = numbers.isfinite()
-        error = self.net.numbers(h).float() - numbers.nan_to_num()
-        parts["numbers"] = 4 * (error[known] ** 2).mean()
+        known = numbers.isfinite()  # a mask picks nothing out: that asks the device
+        error = known * (self.net.numbers(h).float() - numbers.nan_to_num())
+        parts["numbers"] = 4 * error.square().sum() / known.sum().clamp(min=1)
         parts["details"] = 4 * self.details(maps, masks)
         total = torch.stack(list(parts.values())).sum()
         return total, {name: value.detach() for name, value in parts.items()}
