@@ -8,6 +8,7 @@
 #     make book PYTHON=python3.13
 
 PYTHON ?= python3
+JOBS ?= logical
 VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
@@ -29,8 +30,9 @@ book: $(READY) ## build the book; warnings are errors
 	@echo "Open _build/html/index.html"
 
 # ARGS goes to pytest: make test ARGS="-k schedule", make test ARGS="-m slow"
+# JOBS is how many processes share the files, one core each; 0 runs all in one
 test: $(READY) ## run the unit tests and every notebook
-	@$(BIN)/python -m pytest --nbval $(ARGS)
+	@$(BIN)/python -m pytest --nbval -n $(JOBS) --maxprocesses 4 --dist loadfile $(ARGS)
 
 # CHAPTERS limits the work: make notebooks CHAPTERS=01_vae; PROSE=1 executes nothing
 notebooks: $(READY) ## regenerate and execute the notebooks from book/src

@@ -1,6 +1,8 @@
-"""What every test run shares: no network, two threads, kernels of this Python."""
+"""What every test run shares: no network, few threads, kernels of this Python."""
 
+import atexit
 import os
+import shutil
 import socket
 import tempfile
 from pathlib import Path
@@ -13,17 +15,23 @@ NOWHERE = "http://127.0.0.1:9"  # the discard port: refuses at once
 
 def pytest_configure(config):
     # Kernels and other child processes inherit these; a proxy that refuses keeps
-    # them off the network just as `no_network` keeps this process off it.
+    # them off the network just as `no_network` keeps this process off it. Of several
+    # test processes (pytest -n) each computes on a core of its own.
+    several = (getattr(config.option, "numprocesses", None) or 0) > 1
     for name in ("OMP_NUM_THREADS", "MKL_NUM_THREADS"):
-        os.environ.setdefault(name, "2")
+        os.environ.setdefault(name, "1" if several else "2")
     # Threads that wait asleep: on shared cores, spinning ones cost a factor of ten.
     os.environ.setdefault("OMP_WAIT_POLICY", "passive")
     for name in ("http_proxy", "https_proxy", "all_proxy"):
         os.environ[name] = os.environ[name.upper()] = NOWHERE
     os.environ["no_proxy"] = os.environ["NO_PROXY"] = "localhost,127.0.0.1,::1"
     os.environ["HF_HUB_OFFLINE"] = "1"
-    # What is remembered of folders of images stays out of the user's cache.
-    os.environ.setdefault("LDM_TUTORIAL_DATA", tempfile.mkdtemp(prefix="ldm-tests-"))
+    # What is remembered of folders of images stays out of the user's cache, and each
+    # test process remembers its own.
+    if not several:
+        remembered = tempfile.mkdtemp(prefix="ldm-tests-")
+        atexit.register(shutil.rmtree, remembered, ignore_errors=True)
+        os.environ.setdefault("LDM_TUTORIAL_DATA", remembered)
 
     if not config.option.markexpr and not any("::" in arg for arg in config.args):
         config.option.markexpr = "not slow"

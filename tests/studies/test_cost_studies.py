@@ -94,6 +94,8 @@ def test_without_attention_the_cost_grows_with_the_pixels(monkeypatch, tmp_path)
     plain = replace(SMALL, attention_levels=())
     spaces = {"plain": Space(plain), "attentive": Space(SMALL)}
     monkeypatch.setattr(cost_growth, "SPACES", spaces)
+    few = replace(cost_growth.DATA, size=16)  # a batch of two is enough to count
+    monkeypatch.setattr(cost_growth, "DATA", few)
     small, large = (
         cost_growth.time_at_size(TINY, size, tmp_path)[0]["spaces"] for size in (32, 64)
     )
