@@ -54,7 +54,7 @@ def train_options(
     parser.add_argument(
         "--tensorboard",
         action="store_true",
-        help="write the log for TensorBoard as well, to OUT/tensorboard",
+        help="write log and pictures for TensorBoard as well, to OUT/tensorboard",
     )
     parser.add_argument(
         "--samples_every",

@@ -31,8 +31,9 @@ from ldm_tutorial.noise import generators
 from ldm_tutorial.pipeline import LatentDiffusion
 from ldm_tutorial.records import write_record
 from ldm_tutorial.training import fit, folder, recipes
+from ldm_tutorial.training.board import Board, tensorboard
 from ldm_tutorial.training.config import Log
-from ldm_tutorial.training.loop import is_main_process, tensorboard
+from ldm_tutorial.training.loop import is_main_process
 from ldm_tutorial.training.recipes import LDMRecipe, SceneRecipe, VAERecipe
 from ldm_tutorial.vae import AutoencoderKL
 
@@ -40,14 +41,15 @@ VALIDATED = 256  # held-out images that the validation loss is a mean over
 
 
 @contextmanager
-def training_bar(options: Namespace, steps: int) -> Iterator[dict[str, Any]]:
+def training_bar(
+    options: Namespace, steps: int, board: Board | None = None
+) -> Iterator[dict[str, Any]]:
     """Callbacks for the training loop that draw a progress bar on stderr, and feed
-    TensorBoard where it was asked for. Afterwards ``options.cpu_seconds`` is the time
+    TensorBoard. Afterwards ``options.cpu_seconds`` is the time
     of all cores that this process has used, or None for a run that went on."""
     from tqdm.auto import tqdm
 
     bars, began = [], []
-    board = tensorboard(options.out) if options.tensorboard else None
 
     def on_start(step: int) -> None:
         began.append(step)
@@ -77,8 +79,9 @@ def train_vae(options: Namespace) -> None:
     if finished(options, folder.settings(recipe)):
         return
     introduce(recipe, options.out)
-    shown = watching(options, recipe, reconstructions)
-    with training_bar(options, recipe.train.steps) as callbacks:
+    board = board_of(options)
+    shown = watching(options, recipe, reconstructions, board)
+    with training_bar(options, recipe.train.steps, board) as callbacks:
         codec, log = fit.train_vae(recipe, options.out, **callbacks, **shown)
     if is_main_process():
         report = record(recipe, codec.vae, log)
@@ -96,7 +99,7 @@ def train_scenenet(options: Namespace) -> None:
     check_writable(options.out)
     if finished(options, folder.settings(recipe)):
         return
-    with training_bar(options, recipe.train.steps) as callbacks:
+    with training_bar(options, recipe.train.steps, board_of(options)) as callbacks:
         net, log = fit.train_scenenet(recipe, options.out, **callbacks)
     if is_main_process():
         report = record(recipe, net, log)
@@ -115,8 +118,9 @@ def train_ldm(options: Namespace) -> None:
     if finished(options, folder.settings(recipe, codec)):
         return
     introduce(recipe, options.out)
-    shown = watching(options, recipe, samples)
-    with training_bar(options, recipe.train.steps) as callbacks:
+    board = board_of(options)
+    shown = watching(options, recipe, samples, board)
+    with training_bar(options, recipe.train.steps, board) as callbacks:
         model, log = fit.train_ldm(recipe, codec, options.out, **callbacks, **shown)
     if is_main_process():
         report = record(recipe, model.unet, log)
@@ -153,11 +157,20 @@ def introduce(recipe: VAERecipe | LDMRecipe, out: Path) -> None:
         )
 
 
+def board_of(options: Namespace) -> Board | None:
+    """What feeds TensorBoard, where it was asked for."""
+    return tensorboard(options.out) if options.tensorboard else None
+
+
 def watching(
-    options: Namespace, recipe: VAERecipe | LDMRecipe, pictures: Callable[..., None]
+    options: Namespace,
+    recipe: VAERecipe | LDMRecipe,
+    pictures: Callable[..., None],
+    board: Board | None = None,
 ) -> dict[str, Any]:
     """What a training is watched by: a validation loss, where images are held out that
-    are no endless landscapes, and pictures, where they are asked for."""
+    are no endless landscapes, and pictures, where they are asked for, also on the
+    ``board``."""
     if options.samples_every < 0:
         raise ValueError(f"--samples_every {options.samples_every}: give 0 or more")
     watched: dict[str, Any] = {}
@@ -167,7 +180,10 @@ def watching(
     if options.samples_every:
 
         def show(model: Any, step: int) -> None:
-            pictures(model, held_out, options.out / "samples" / f"step-{step:06}.png")
+            out = options.out / "samples" / f"step-{step:06}.png"
+            pictures(model, held_out, out)
+            if board:
+                board.picture(out, step)
 
         watched |= {"show": show, "show_every": options.samples_every}
     return watched

@@ -11,7 +11,6 @@ import time
 from collections.abc import Callable
 from contextlib import nullcontext
 from dataclasses import asdict
-from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +20,7 @@ from torch.utils.data import DataLoader, Dataset
 
 from ldm_tutorial.noise import SharedGenerator
 from ldm_tutorial.training.batches import StepSampler, batches, loss_of, moved
+from ldm_tutorial.training.board import tensorboard
 from ldm_tutorial.training.config import Log, TrainConfig, learning_rate
 from ldm_tutorial.training.ema import EMA
 from ldm_tutorial.training.finite import FiniteSteps
@@ -256,31 +256,6 @@ def validation_loss(
             total += loss.float() * share
     module.train()
     return float(mean_over_processes(total)) * processes.world / n
-
-
-def tensorboard(out: str | Path) -> Callable[[Log], None]:
-    """An ``on_log`` that writes to a folder what TensorBoard shows
-    (``tensorboard --logdir OUT``).
-
-    Raises:
-        ValueError: if the package tensorboard is missing.
-    """
-    if find_spec("tensorboard") is None:
-        raise ValueError(
-            "TensorBoard is not installed: pip install tensorboard, or read "
-            "metrics.jsonl, which holds the same numbers"
-        )
-    from torch.utils.tensorboard import SummaryWriter
-
-    writer = SummaryWriter(str(Path(out) / "tensorboard"))
-
-    def on_log(line: Log) -> None:
-        for name, value in line.items():
-            if name != "step":
-                writer.add_scalar(name, value, int(line["step"]))
-        writer.flush()
-
-    return on_log
 
 
 def seed_step(

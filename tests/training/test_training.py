@@ -721,8 +721,24 @@ def test_tensorboard_shows_what_the_log_holds(tmp_path):
     assert [e.value for e in losses] == pytest.approx([line["loss"] for line in log])
 
 
+def test_tensorboard_shows_the_pictures_of_a_run(tmp_path):
+    pytest.importorskip("tensorboard", reason="TensorBoard is an extra")
+    from PIL import Image
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+    path = tmp_path / "samples" / "step-000005.png"
+    path.parent.mkdir()
+    Image.new("RGB", (6, 4), "red").save(path)
+    tensorboard(tmp_path).picture(path, 5)
+    (folder,) = {path.parent for path in tmp_path.rglob("events*")}
+    events = EventAccumulator(str(folder))
+    events.Reload()
+    (found,) = events.Images("samples")
+    assert (found.step, found.width, found.height) == (5, 6, 4)
+
+
 def test_a_missing_tensorboard_is_named(tmp_path, monkeypatch):
-    monkeypatch.setattr("ldm_tutorial.training.loop.find_spec", lambda name: None)
+    monkeypatch.setattr("ldm_tutorial.training.board.find_spec", lambda name: None)
     with pytest.raises(ValueError, match="pip install tensorboard, or read metrics"):
         tensorboard(tmp_path)
     assert not list(tmp_path.iterdir())
