@@ -159,8 +159,9 @@ def config_to_dict(config: Any) -> dict[str, Any]:
     Raises:
         TypeError, ValueError: for anything else.
     """
-    values = asdict(config) if is_dataclass(config) else dict(config)
-    return json.loads(json.dumps(values))
+    if is_dataclass(config) and not isinstance(config, type):
+        config = asdict(config)
+    return json.loads(json.dumps(dict(config)))
 
 
 def config_from_dict(cls: type, values: dict[str, Any]) -> Any:
