@@ -7,7 +7,7 @@ scale, shift and gate of every branch (adaLN-Zero, sec. 3.2).
 
 import math
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import Any, ClassVar, cast
 
 import torch
 import torch.nn.functional as F
@@ -91,7 +91,8 @@ class DiT(nn.Module):
         for block in self.blocks:
             h = block(h, c)
         shift, scale = self.modulation(c)[:, None].chunk(2, dim=2)
-        found = precisely(self.out, modulate(self.norm(h), shift, scale))
+        last = cast(nn.Linear, self.out)
+        found = precisely(last, modulate(self.norm(h), shift, scale))
         return unpatchify(found.to(z_t.dtype), p, H, W)
 
 

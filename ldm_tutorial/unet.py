@@ -7,7 +7,7 @@ input is an image or a latent.
 """
 
 from dataclasses import dataclass, replace
-from typing import Any, ClassVar
+from typing import Any, ClassVar, cast
 
 import torch
 import torch.nn.functional as F
@@ -121,7 +121,7 @@ class UNet(nn.Module):
                 h = torch.cat([h, skips.pop()], dim=1)
             h = apply(layers, h, emb)
         norm, act, conv = self.out
-        found = precisely(conv, act(norm(h))).to(z_t.dtype)
+        found = precisely(cast(nn.Conv2d, conv), act(norm(h))).to(z_t.dtype)
         return F.pixel_shuffle(found, self.config.patch_size)
 
     def descend(
@@ -137,7 +137,7 @@ class UNet(nn.Module):
         emb = self.time_embedding(t)
         if self.config.num_classes:
             if y is None:
-                y = torch.full_like(t, self.config.num_classes)
+                y = torch.full_like(t, self.config.num_classes, dtype=torch.int64)
             emb = emb + self.class_embedding(y)
         folded = F.pixel_unshuffle(z_t, self.config.patch_size)
         h = precisely(self.stem, folded, back=True)
