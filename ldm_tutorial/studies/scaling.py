@@ -28,7 +28,7 @@ from ldm_tutorial.studies.study import (
 
 # What the latents are multiplied by after they were brought to unit scale. Stable
 # Diffusion's come at a scale of 1 / 0.18215 = 5.5.
-FACTORS: tuple[float, ...] = ()
+FACTORS = (1 / 5.5, 1 / 2, 2, 5.5)
 
 
 def scaling_arms(scale: Scale) -> dict[str, Arm]:
