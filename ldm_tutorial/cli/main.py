@@ -47,8 +47,8 @@ def main(arguments: list[str] | None = None) -> None:
     arguments = [in_new_words(argument) for argument in arguments]
     given = shlex.join(["ldm-tutorial", *arguments])
     try:
-        arguments, *seen = first_look(arguments)
-        parser, commands = build_parser(*seen)
+        arguments, preset, pixels, flow = first_look(arguments)
+        parser, commands = build_parser(preset, pixels, flow)
         options = parser.parse_args(arguments)
         function, subparser = commands[options.command]
         ready = subparser.instantiate(options[options.command])

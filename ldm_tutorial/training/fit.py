@@ -254,7 +254,8 @@ def start_denoiser(init: str, model: LatentDiffusion) -> None:
                 f"init={init} has {name} {old}, and {new} was asked for; give "
                 "the same, or another model"
             )
-    deeper, trained = model.denoiser, start.denoiser
+    deeper: Any = model.denoiser
+    trained: Any = start.denoiser
     try:
         if trained.config == deeper.config:
             deeper.load_state_dict(trained.state_dict())

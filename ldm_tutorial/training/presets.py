@@ -5,6 +5,7 @@ cores, ``gpu`` is for one accelerator. ``reference`` made the weights that ship.
 """
 
 from dataclasses import replace
+from typing import Any
 
 from ldm_tutorial.diffusion import Objective
 from ldm_tutorial.flow import FlowMatching
@@ -161,8 +162,9 @@ LDM_PRESETS = {
 }
 # One ingredient of `cpu` changed, and both.
 LDM_PRESETS["dit"] = replace(LDM_PRESETS["cpu"], denoiser="dit")
-LDM_PRESETS["flow"] = replace(LDM_PRESETS["cpu"], objective=FlowMatching())
-LDM_PRESETS["dit-flow"] = replace(LDM_PRESETS["dit"], objective=FlowMatching())
+FLOW: Any = FlowMatching()
+LDM_PRESETS["flow"] = replace(LDM_PRESETS["cpu"], objective=FLOW)
+LDM_PRESETS["dit-flow"] = replace(LDM_PRESETS["dit"], objective=FLOW)
 
 # The capstone's reference: ten minutes of one core, on the shipped autoencoder.
 LDM_PRESETS["capstone"] = LDMRecipe(

@@ -125,7 +125,7 @@ def build_ldm(
 def build_denoiser(recipe: LDMRecipe, codec: Codec, num_classes: int) -> nn.Module:
     """The untrained network of a recipe, for the arrays of a codec."""
     channels, height, _ = codec.latent_shape(recipe.size)
-    fitting = {"in_channels": channels, "num_classes": num_classes}
+    fitting: dict[str, Any] = {"in_channels": channels, "num_classes": num_classes}
     if recipe.denoiser == "dit":
         dit = replace(recipe.dit, **fitting)
         check_counts(dit, "patch_size", "width", "depth", "mlp_ratio")
