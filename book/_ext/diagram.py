@@ -1,5 +1,5 @@
-"""The directive ``{diagram} NAME`` shows a diagram of `ldm_tutorial.teach.diagrams` on a
-page that is no notebook, drawn when the book is built."""
+"""The directive ``{diagram} NAME`` shows a diagram of `ldm_tutorial.teach.diagrams`
+on a page that is no notebook, drawn when the book is built."""
 
 from docutils import nodes
 from sphinx.util.docutils import SphinxDirective
