@@ -48,7 +48,8 @@ def guided(
     def mixed(z_t: Tensor, t: Tensor) -> Tensor:
         cond, uncond = both(z_t, t)
         mix = uncond + guidance_scale * (cond - uncond)
-        return torch.lerp(mix, mix * spread(cond) / spread(mix), guidance_rescale)
+        narrow = mix * spread(cond) / spread(mix).clamp(min=1e-6)  # 0 where all is flat
+        return torch.lerp(mix, narrow, guidance_rescale)
 
     return mixed
 

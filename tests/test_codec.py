@@ -109,3 +109,21 @@ def test_half_precision_halves_the_file(codec, tmp_path):
     )
     assert half < 0.6 * full
     assert LatentCodec.load(tmp_path / "half").mean.dtype == torch.float32
+
+
+def test_statistics_follow_those_of_a_batch_by_their_share(codec):
+    C = codec.mean.numel()
+    codec.mean.fill_(1.0)
+    codec.std.fill_(2.0)
+    codec.follow(torch.full((C,), 3.0), torch.full((C,), 1.0), momentum=0.25)
+    assert_close(codec.mean.flatten(), torch.full((C,), 1.5))
+    assert_close(codec.std.flatten(), torch.full((C,), 1.75))
+    codec.follow(torch.full((C,), 11.5), torch.full((C,), 11.75))
+    assert_close(codec.mean.flatten(), torch.full((C,), 2.0))  # by a twentieth
+    assert_close(codec.std.flatten(), torch.full((C,), 2.25))
+
+
+def test_the_autoencoder_of_a_codec_is_in_evaluation_mode(codec):
+    vae = codec.vae.train()
+    assert not LatentCodec(vae).vae.training
+    assert not any(part.training for part in LatentCodec(vae).train().modules())

@@ -101,3 +101,11 @@ def test_what_does_not_fall_is_no_schedule(wrong):
 def test_an_unknown_name_is_refused():
     with pytest.raises(ValueError, match="'sigmoid' is unknown"):
         NoiseSchedule.from_config(ScheduleConfig(name="sigmoid"))
+
+
+@pytest.mark.parametrize("most", [0.5, 0.999])
+def test_no_beta_of_a_cosine_is_above_its_bound(most):
+    beta = NoiseSchedule.cosine(100, max_beta=most).beta
+    assert_close(beta.max(), torch.tensor(most), atol=1e-4, rtol=0)
+    assert_close(beta[-1], beta.max())
+    assert NoiseSchedule.cosine(100).alpha_bar[-1] > 0
