@@ -24,7 +24,7 @@ def diagnose(exercise: Exercise, runs: list[Run]) -> tuple[str, str]:
     for name, (mistaken, sentence) in exercise.misconceptions.items():
         if alike(runs, mistaken):
             return name, sentence
-    if sentence := swapped(exercise, runs):
+    if sentence := swapped(exercise, runs) or neglected(exercise, runs):
         return "", sentence
     given = plain(runs)
     if any(run.error for run in runs) or len(given) < len(runs):
@@ -86,6 +86,39 @@ def swapped(exercise: Exercise, runs: list[Run]) -> str:
     return ""
 
 
+def neglected(exercise: Exercise, runs: list[Run]) -> str:
+    """A sentence if the answer is right for the first row of an argument in place of
+    all, or for an optional argument at its default."""
+    if not all(finite(run) for run in runs):
+        return ""
+    right = [attempt(exercise.reference, run.case) for run in runs]
+    fewest = min(len(run.args) for run in runs)
+    tries = [
+        (first_only(exercise, i), f"the first {name} of the batch is taken for all")
+        for i, name in enumerate(exercise.arguments[:fewest])
+    ]
+    if fewest < max(len(run.args) for run in runs):
+        short = lambda *args: exercise.reference(*args[:fewest])  # noqa: E731
+        left = exercise.arguments[fewest]
+        tries.append((short, f"{left} is not used: its default is taken, always"))
+    for other, sentence in tries:
+        if alike(runs, other) and not alike(right, other):
+            return sentence
+    return ""
+
+
+def first_only(exercise: Exercise, i: int) -> Callable:
+    """The right answer to the first row of argument ``i`` in place of every row."""
+
+    def other(*args):
+        given = list(args)
+        if isinstance(given[i], Tensor) and given[i].ndim:
+            given[i] = given[i][:1].expand_as(given[i])
+        return exercise.reference(*given)
+
+    return other
+
+
 def finite(run: Run) -> bool:
     """Whether a call gave numbers."""
     found = numbers(values(run.output)) if run.error is None else None
@@ -108,6 +141,8 @@ def pattern(exercise: Exercise, runs: list[Run], given: list[list[Tensor]]) -> s
         pairs = zip(runs, given, strict=True)
         if all(same(g, untouched(r.case, i), r.case) for r, g in pairs):
             return f"it returns {name} as it came"
+    if sentence := cut(got, want):
+        return sentence
     usable = want.abs() > 1e-9
     if int(usable.sum()) < 3:
         return ""
@@ -117,6 +152,28 @@ def pattern(exercise: Exercise, runs: list[Run], given: list[list[Tensor]]) -> s
 def untouched(case: Case, i: int) -> Measured:
     args = case.make()
     return values(args[i]) if i < len(args) else None
+
+
+def cut(got: Tensor, want: Tensor) -> str:
+    """A sentence if values were rounded or cut off; "" if not."""
+    close = torch.isclose(got, want, rtol=1e-4, atol=1e-5)
+    if not bool(close.any()) or bool(close.all()):
+        return ""
+    for function, word in (
+        (torch.floor, "rounded down (// leaves the rest of a division out)"),
+        (torch.ceil, "rounded up"),
+        (torch.round, "rounded"),
+    ):
+        if torch.equal(got, function(want)):
+            return f"the values are {word}"
+    wrong = got[~close]
+    bound = float(wrong[0])
+    if bool((wrong == bound).all()):
+        if bool((want[~close] > bound).all()) and bound >= float(got.max()):
+            return f"no value is above {figure(bound)}: are they cut off?"
+        if bool((want[~close] < bound).all()) and bound <= float(got.min()):
+            return f"no value is below {figure(bound)}: are they cut off?"
+    return ""
 
 
 def relation(got: Tensor, want: Tensor, usable: Tensor) -> str:

@@ -20,7 +20,7 @@ from typing import Any, Literal
 
 from torch import Tensor
 
-from ldm_tutorial.teach.diagnosis import diagnose
+from ldm_tutorial.teach.diagnosis import diagnose, same
 from ldm_tutorial.teach.guard import OutOfTime
 from ldm_tutorial.teach.rungs import (
     Complaint,
@@ -38,7 +38,7 @@ from ldm_tutorial.teach.rungs import (
     wanted_of,
 )
 from ldm_tutorial.teach.signatures import check_signature
-from ldm_tutorial.teach.task import Exercise, Run, attempt, parts
+from ldm_tutorial.teach.task import Exercise, Run, attempt, measured, parts
 from ldm_tutorial.teach.tasks import EXERCISES
 from ldm_tutorial.teach.words import shorten
 
@@ -84,7 +84,7 @@ def climb(exercise: Exercise, function: Any) -> Verdict:
         detail = f'check("{helper.name}", {helper.function}) says what is wrong there.'
         return Verdict("wrong", "helper", head, detail)
     name, headline = diagnose(exercise, runs)
-    headline = headline or complaint.headline
+    headline = headline or dice(exercise, function, runs) or complaint.headline
     return Verdict("wrong", complaint.rung, headline, complaint.detail, name)
 
 
@@ -175,6 +175,24 @@ def unfinished(function: Callable, run: Run) -> bool:
         typed = isinstance(run.error, TypeError | AttributeError)
         return typed and "ellipsis" in str(run.error)
     return any(part is ... or part is NotImplemented for part in parts(run.output))
+
+
+def dice(exercise: Exercise, function: Callable, runs: list[Run]) -> str:
+    """A sentence if an answer draws random numbers where the right one draws none."""
+    case = exercise.cases[-1]
+    if len(runs) < len(exercise.cases) or runs[-1].error is not None:
+        return ""
+    again = [attempt(f, case, seed=1) for f in (function, exercise.reference)]
+    right = attempt(exercise.reference, case)
+    if any(run.error is not None for run in (*again, right)):
+        return ""
+    moves = [
+        not same(measured(case, a.output), measured(case, b.output), case)
+        for a, b in zip(again, (runs[-1], right), strict=True)
+    ]
+    if moves == [True, False]:
+        return "it draws random numbers of its own, where everything is given"
+    return ""
 
 
 def wrong_helper(exercise: Exercise, function: Callable) -> Exercise | None:

@@ -134,12 +134,29 @@ def check_one_kind(
     if isinstance(want, Tensor) and isinstance(got, Tensor):
         if got.shape == want.shape:
             return None
-        headline = "the result has another shape"
+        headline = shape_in_words(tuple(got.shape), tuple(want.shape))
         gets = f"shape {shape(want)} is wanted and {shape(got)} came"
     else:
         headline = "the result is of another kind"
         gets = f"{kind(want)} is wanted and {kind(got)} came"
     return Complaint("shape", headline, f"With {given_as(exercise, run)}: {gets}.")
+
+
+def shape_in_words(got: tuple[int, ...], want: tuple[int, ...]) -> str:
+    """What is likely to have made another shape of a result."""
+    if not got:
+        return "the result is one number, where there should be many"
+    if not want:
+        return "the result is many numbers, where there should be one"
+    if [n for n in got if n > 1] == [n for n in want if n > 1]:
+        return "the result has dimensions of size 1 too many or too few (keepdim, view)"
+    if len(got) < len(want):
+        return "too many dimensions are summed, averaged or flattened away"
+    if len(got) > len(want):
+        return "too few dimensions are summed, averaged or flattened"
+    if sorted(got) == sorted(want):
+        return "the dimensions of the result are in another order"
+    return "the result has another shape"
 
 
 def check_dtype(exercise: Exercise, run: Run, wanted: Any) -> Complaint | None:

@@ -104,11 +104,14 @@ class Run:
     error: BaseException | None = None
 
 
-def attempt(function: Callable, case: Case, seconds: float = 60.0) -> Run:
-    """Call a function on a case, with the random numbers of every other attempt."""
+def attempt(
+    function: Callable, case: Case, seconds: float = 60.0, seed: int = 0
+) -> Run:
+    """Call a function on a case, with the random numbers of every other attempt of the
+    same seed."""
     args = case.make()
     try:
-        with seeded(), limited(seconds):
+        with seeded(seed), limited(seconds):
             output = function(*args)
         if inspect.iscoroutine(output):
             output.close()  # or Python complains that nobody awaited it

@@ -480,7 +480,7 @@ WRONG = {
         ),
         (
             lambda x, y: 10 * torch.log10(4 / (x - y).square().mean((1, 2, 3), True)),
-            "another shape",
+            "dimensions of size 1 too many",
         ),
     ],
     "kl": [
@@ -562,7 +562,7 @@ WRONG = {
         ),
     ],
     "time_embedding": [
-        (lambda t, dim, P=1e4: embedding_logspace(t, dim, P).T, "another shape"),
+        (lambda t, dim, P=1e4: embedding_logspace(t, dim, P).T, "another order"),
     ],
     "guidance": [
         (lambda c, u, s: u + s * (c - u).abs(), "values differ"),
@@ -680,7 +680,7 @@ NEARLY = {
         (graph_freed, "backward through the graph"),
         (adaptive_by(lambda g: g.square().mean().sqrt()), "values differ"),
         (adaptive_by(lambda g: (g.square().sum() + 1e-4).sqrt()), "values differ"),
-        (adaptive_by(lambda g: g.norm(dim=-1)), "another shape"),
+        (adaptive_by(lambda g: g.norm(dim=-1)), "should be one"),
         (adaptive_by(lambda g: g.norm(dim=1).mean()), "values differ"),
     ],
     "bits": [

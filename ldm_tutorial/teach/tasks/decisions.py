@@ -107,6 +107,12 @@ CHOOSE_WEIGHT = Exercise(
             "0.2, pixel_values = 3072, latent_elements = 64",
             atol=1e-12,
         ),
+        Case(
+            lambda: (*table((1.0, 5.0, 2.0), (4.0, 5.5, 0.1), (9.0, 6.5, 0.2)), 10, 5),
+            expected=4.5,
+            note="weights 1, 4, 9, distances 5, 5.5, 6.5, intervals 2, 0.1, 0.2, "
+            "pixel_values = 10, latent_elements = 5",
+        ),
         *(
             Case(
                 partial(random_case, seed),

@@ -123,6 +123,7 @@ KL = Exercise(
             expected=one(1.5 - math.log(2.0)),
             note="mu = [0], logvar = [ln 4] (so σ = 2)",
         ),
+        Case(lambda: (one(20.0), one(0.0)), expected=one(200.0)),
         Case(lambda: (randn(1, 2, 4, 3, 3), randn(2, 2, 4, 3, 3))),
     ),
     gradient=("mu", "logvar"),

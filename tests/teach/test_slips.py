@@ -1,0 +1,97 @@
+"""Slips that once passed, and kinds of slips that are named in every exercise."""
+
+import math
+
+import pytest
+import torch
+
+from ldm_tutorial.teach.exercises import EXERCISES
+from ldm_tutorial.teach.ladder import judge
+
+RIGHT = {name: exercise.reference for name, exercise in EXERCISES.items()}
+
+
+def capped(mu, logvar):
+    return RIGHT["kl"](mu, logvar).clamp(max=10.0)
+
+
+def least_upper_end(weights, distances, intervals, pixel_values, latent_elements):
+    """The smallest upper end of all intervals, not that of the best."""
+    good = weights[distances <= (distances + intervals).min()]
+    return good.max() * latent_elements / pixel_values
+
+
+def one_noise_for_all_channels(z_t, x0, alpha_bar_t, alpha_bar_s, generator=None):
+    mean, variance = RIGHT["posterior"](z_t, x0, alpha_bar_t, alpha_bar_s)
+    return mean + variance.sqrt() * torch.randn(z_t[:, :1].shape, generator=generator)
+
+
+@pytest.mark.parametrize(
+    ("name", "answer", "words"),
+    [
+        ("kl", capped, "no value is above 10"),
+        ("choose_weight", least_upper_end, "the values differ"),
+        ("ddpm_step", one_noise_for_all_channels, "it lacks a property"),
+    ],
+)
+def test_what_once_passed_is_wrong(name, answer, words):
+    verdict = judge(EXERCISES[name], answer)
+    assert verdict.status == "wrong" and words in verdict.headline
+
+
+def psnr(change):
+    return lambda x_hat, x: change(RIGHT["psnr"](x_hat, x))
+
+
+NAMED = {
+    "cut off above": ("psnr", psnr(lambda v: v.clamp(max=60)), "no value is above 60"),
+    "cut off below": (
+        "reparameterise",
+        lambda mu, logvar, eps: RIGHT["reparameterise"](mu, logvar, eps).clamp(min=0),
+        "no value is below 0",
+    ),
+    "whole division": (
+        "compression",
+        lambda size, f, C: 3 * size**2 // (C * (size // f) ** 2),
+        "rounded down",
+    ),
+    "rounded": ("psnr", psnr(torch.round), "the values are rounded"),
+    "first of a batch": (
+        "x0_from_eps",
+        lambda z, eps, a: RIGHT["x0_from_eps"](z, eps, a[:1]),
+        "the first alpha_bar_t of the batch is taken for all",
+    ),
+    "default": (
+        "time_embedding",
+        lambda t, dim, max_period=10000.0: RIGHT["time_embedding"](t, dim),
+        "max_period is not used: its default is taken",
+    ),
+    "dice": (
+        "v_target",
+        lambda z, eps, a: RIGHT["v_target"](z, torch.randn_like(eps), a),
+        "it draws random numbers of its own",
+    ),
+    "one for all": ("bits", lambda kl: kl.sum() / math.log(2), "is one number, where"),
+    "all for one": (
+        "free_bits",
+        lambda kl, least: kl.mean(0).clamp(min=least),
+        "is many numbers, where there should be one",
+    ),
+    "size 1": ("psnr", psnr(lambda v: v[:, None]), "dimensions of size 1 too many"),
+    "too few": ("bits", lambda kl: kl.sum(1), "too few dimensions are summed"),
+    "too many": ("kl", lambda mu, v: (mu + v).mean(), "is one number, where"),
+}
+
+
+@pytest.mark.parametrize("what", NAMED)
+def test_kinds_of_slips_are_named(what):
+    name, answer, words = NAMED[what]
+    verdict = judge(EXERCISES[name], answer)
+    assert verdict.status == "wrong" and words in verdict.headline, verdict
+
+
+@pytest.mark.parametrize(
+    "name", ["psnr", "class_dropout", "posterior", "choose_weight"]
+)
+def test_what_is_right_still_is(name):
+    assert judge(EXERCISES[name], lambda *args: RIGHT[name](*args)).status == "right"
