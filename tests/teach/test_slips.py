@@ -71,7 +71,11 @@ NAMED = {
         lambda z, eps, a: RIGHT["v_target"](z, torch.randn_like(eps), a),
         "it draws random numbers of its own",
     ),
-    "one for all": ("bits", lambda kl: kl.sum() / math.log(2), "is one number, where"),
+    "one for all": (
+        "perceptual",
+        lambda f_hat, f: (f_hat - f).abs().mean(),
+        "is one number, where",
+    ),
     "all for one": (
         "free_bits",
         lambda kl, least: kl.mean(0).clamp(min=least),
