@@ -168,11 +168,11 @@ def cut(got: Tensor, want: Tensor) -> str:
             return f"the values are {word}"
     wrong = got[~close]
     bound = float(wrong[0])
-    if bool((wrong == bound).all()):
+    if len(wrong) > 1 and bool((wrong == bound).all()):
         if bool((want[~close] > bound).all()) and bound >= float(got.max()):
-            return f"no value is above {figure(bound)}: are they cut off?"
+            return f"the values are cut off above {figure(bound)}"
         if bool((want[~close] < bound).all()) and bound <= float(got.min()):
-            return f"no value is below {figure(bound)}: are they cut off?"
+            return f"the values are cut off below {figure(bound)}"
     return ""
 
 

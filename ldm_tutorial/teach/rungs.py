@@ -148,14 +148,14 @@ def shape_in_words(got: tuple[int, ...], want: tuple[int, ...]) -> str:
         return "the result is one number, where there should be many"
     if not want:
         return "the result is many numbers, where there should be one"
+    if sorted(got) == sorted(want):
+        return "the dimensions of the result are in another order"
     if [n for n in got if n > 1] == [n for n in want if n > 1]:
         return "the result has dimensions of size 1 too many or too few (keepdim, view)"
     if len(got) < len(want):
         return "too many dimensions are summed, averaged or flattened away"
     if len(got) > len(want):
         return "too few dimensions are summed, averaged or flattened"
-    if sorted(got) == sorted(want):
-        return "the dimensions of the result are in another order"
     return "the result has another shape"
 
 

@@ -768,7 +768,7 @@ NEARLY = {
         (lambda n, x, z, d: n * x / (n * z - d), "values differ"),
     ],
     "break_even": [
-        (lambda E, e, D, x, z: int((E + e * D) / (x - z)), "values differ"),
+        (lambda E, e, D, x, z: int((E + e * D) / (x - z)), "rounded down"),
     ],
     "amdahl": [
         (lambda p, s: 1 / p, "limit for an infinite factor"),
