@@ -12,6 +12,7 @@ from jsonargparse import Namespace
 from torch import Tensor
 
 from ldm_tutorial import evaluation
+from ldm_tutorial.cli.capstone import capstone
 from ldm_tutorial.cli.checks import (
     check_number,
     check_picture,
@@ -42,6 +43,12 @@ def show(options: Namespace, report: dict[str, Any]) -> None:
 
 
 def evaluate(options: Namespace) -> None:
+    if options.capstone:
+        capstone(options)
+        return
+    for name in ("vae", "name", "out", "board", "card"):
+        if getattr(options, name):
+            raise ValueError(f"--{name} belongs to the capstone; add --capstone")
     check_number(options.n, 2, "images")
     check_seed(options.seed)
     with judging_bar() as progress:

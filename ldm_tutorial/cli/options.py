@@ -148,6 +148,28 @@ def evaluate_options(parser: ArgumentParser) -> None:
     )
     sampling_options(parser, 512, "images to judge by")
     parser.add_argument("--json", action="store_true", help="print JSON")
+    capstone_options(parser)
+
+
+def capstone_options(parser: ArgumentParser) -> None:
+    parser.add_argument(
+        "--capstone",
+        action="store_true",
+        help="judge a model of ten CPU minutes on hidden seeds, and print its card",
+    )
+    parser.add_argument(
+        "--vae", type=str, help="capstone: folder of its autoencoder, if not shipped"
+    )
+    parser.add_argument(
+        "--name", type=str, default="", help="capstone: your name on the card"
+    )
+    parser.add_argument("--out", type=Path, help="capstone: file for the card (JSON)")
+    parser.add_argument(
+        "--board", type=Path, help="capstone: leaderboard (JSON) to put the card on"
+    )
+    parser.add_argument(
+        "--card", type=Path, help="capstone: a card to put on --board, unjudged"
+    )
 
 
 def data_options(parser: ArgumentParser) -> None:

@@ -134,6 +134,11 @@ def test_sample_writes_a_picture_that_the_seed_decides(trained, tmp_path, run, n
         assert image.size == (2 * 66, 2 * 92) and image.mode == "RGB"
 
 
+def test_a_training_notes_the_seconds_of_all_its_cores(trained):
+    for name in ("vae", "ldm", "pixel"):
+        assert json.loads((trained / name / "result.json").read_text())["cpu_seconds"]
+
+
 def test_evaluate_prints_json_for_model_and_autoencoder(trained, run):
     command = ("evaluate", "-n", 8, "--steps", 2, "--json", "--model")
     status, out, err = run(*command, trained / "ldm")
