@@ -32,18 +32,21 @@ RULERS = ("gradient", "stars", *BANDS)
 
 
 def reconstruction_arms(scale: Scale) -> dict[str, Arm]:
-    return {name: partial(look, scale.judged, name) for name in CODECS}
+    return {name: partial(look_at_shipped, scale.judged, name) for name in CODECS}
+
+
+def look_at_shipped(n: int, name: str, folder: Path) -> tuple[Row, Pictures]:
+    return look(n, LatentCodec.load(name).to(best_device())), {}
 
 
 @torch.no_grad()
-def look(n: int, name: str, folder: Path) -> tuple[Row, Pictures]:
+def look(n: int, codec: LatentCodec) -> Row:
     """psnr (dB), scenenet and judge (distances) to the originals of ``n`` images;
     measures: what rulers read, over what they read of the originals; grid:
     ``grid_peak``, and grid_real that of the originals."""
     x, y = whole(DATA.load("test"), n)
     device = best_device()
     dice = torch.Generator(device).manual_seed(0)
-    codec = LatentCodec.load(name).to(device)
     x_hat = decoded(codec, x, dice).clamp(-1, 1)
     judge = load_judge()
     networks = {"scenenet": SceneNet.load(SCENENET).to(device), "judge": judge}
@@ -61,4 +64,4 @@ def look(n: int, name: str, folder: Path) -> tuple[Row, Pictures]:
     found = as_row(ratios(shown, real))
     row["measures"] = {key: found[key] for key in RULERS}
     row |= {"grid": grid_peak(x_hat), "grid_real": grid_peak(x)}
-    return row, {}
+    return row

@@ -17,6 +17,7 @@ from ldm_tutorial.studies.attribution import attribution_arms
 from ldm_tutorial.studies.compression import compression_arms
 from ldm_tutorial.studies.cost_growth import growth_arms
 from ldm_tutorial.studies.ddpm_ablation import ddpm_arms
+from ldm_tutorial.studies.decoder_study import decoder_arms
 from ldm_tutorial.studies.joint import joint_arms
 from ldm_tutorial.studies.kl import kl_arms
 from ldm_tutorial.studies.loss_ablation import loss_arms
@@ -36,6 +37,9 @@ STUDIES = {
     ),
     "loss_ablation": Study(
         "What do a perceptual and an adversarial loss add to L1?", loss_arms
+    ),
+    "decoder_study": Study(
+        "Which remedy brings back what, and what does a critic buy?", decoder_arms
     ),
     "kl_study": Study(
         "Which KL weight gives latents that a diffusion model can live in?", kl_arms

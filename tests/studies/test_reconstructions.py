@@ -2,13 +2,13 @@
 
 import pytest
 
-from ldm_tutorial.studies.reconstructions import CODECS, look
+from ldm_tutorial.studies.reconstructions import CODECS, look_at_shipped
 
 
 @pytest.fixture(scope="module")
 def rows(tmp_path_factory):
     folder = tmp_path_factory.mktemp("arm")
-    return {name: look(48, name, folder)[0] for name in CODECS}
+    return {name: look_at_shipped(48, name, folder)[0] for name in CODECS}
 
 
 def test_the_judge_disagrees_with_a_network_that_was_trained_against(rows):

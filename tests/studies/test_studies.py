@@ -139,6 +139,7 @@ ARMS = {
     "speed": "adamw",
     "star_probe": "vae-f8-seed0",
     "reconstructions": "vae-f8-sharp",
+    "decoder_study": "all",
     "kl_study": "kl-0.01",
     "compression_study": "f16-c4-seed0",
     "ddpm_ablation": "v-min-snr",

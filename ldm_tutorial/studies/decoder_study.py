@@ -1,0 +1,91 @@
+"""The study ``decoder_study``: which remedy brings back what, and what a critic buys.
+
+``vae-f8-sharp`` went on from ``vae-f8-perceptual`` with three remedies at once: a head
+that works at full resolution, a loss in bands of the spectrum, and a critic held back
+by R1. The arm ``all`` has them all and is the preset ``sharp``; every other arm lacks
+one thing. All see the same images for the same steps from the same start.
+"""
+
+from dataclasses import replace
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from ldm_tutorial.codec import LatentCodec
+from ldm_tutorial.evaluation.batched import through
+from ldm_tutorial.evaluation.reports import evaluate_codec
+from ldm_tutorial.landscapes.rulers import grid_peak
+from ldm_tutorial.machine import best_device
+from ldm_tutorial.records import Row
+from ldm_tutorial.storage import config_to_dict
+from ldm_tutorial.studies.reconstructions import look
+from ldm_tutorial.studies.study import (
+    DATA,
+    Arm,
+    Pictures,
+    Scale,
+    held_out,
+    read_lines,
+    reconstructed,
+    trained_vae,
+)
+from ldm_tutorial.training.config import Log
+from ldm_tutorial.training.presets import VAE_PRESETS
+from ldm_tutorial.training.recipes import VAERecipe
+from ldm_tutorial.vae import VAEConfig
+
+WITHOUT: dict[str, dict[str, Any]] = {
+    "all": {},
+    "no-critic": {"adversarial_weight": 0.0},
+    "no-r1": {"r1_weight": 0.0},
+    "no-bands": {"band_weight": 0.0},
+}
+
+
+def decoder_arms(scale: Scale) -> dict[str, Arm]:
+    return {name: partial(train_without, scale, name) for name in (*WITHOUT, "no-head")}
+
+
+def decoder_recipe(scale: Scale, name: str) -> VAERecipe:
+    """The preset ``sharp`` but for one thing; at a smaller scale for fewer steps."""
+    sharp = VAE_PRESETS["sharp"]
+    steps = min(sharp.train.steps, 2 * scale.vae.steps)
+    recipe = replace(
+        sharp,
+        length=min(sharp.length, scale.images),
+        loss=replace(sharp.loss, adversarial_start=min(100, steps // 3)),
+        train=replace(sharp.train, steps=steps, warmup_steps=min(50, steps // 2)),
+    )
+    if name == "no-head":
+        return replace(recipe, vae=VAEConfig())
+    return replace(recipe, loss=replace(recipe.loss, **WITHOUT[name]))
+
+
+def train_without(scale: Scale, name: str, folder: Path) -> tuple[Row, Pictures]:
+    recipe = decoder_recipe(scale, name)
+    codec = trained_vae(recipe, folder / "vae").to(best_device())
+    row = {"recipe": config_to_dict(recipe), "seed": recipe.train.seed}
+    row |= {"game": standing(read_lines(folder / "vae"))}
+    row |= {"reconstruction": evaluate_codec(codec, DATA, scale.judged)}
+    row |= look(scale.judged, codec) | {"grid_parts": grid_parts(codec, scale.judged)}
+    return row, {"reconstruction": reconstructed(codec)}
+
+
+def grid_parts(codec: LatentCodec, n: int) -> list[float]:
+    """``grid_peak`` of four parts of ``n`` images: how far one can trust the whole."""
+    x_hat = through(codec, held_out(n), torch.Generator().manual_seed(0))
+    return [grid_peak(part) for part in x_hat.clamp(-1, 1).chunk(4)]
+
+
+def standing(log: list[Log]) -> dict[str, float]:
+    """How the game stood over the last half of a training: the means of d_loss, d_real
+    and d_fake, and the largest |logit| of both in the log; empty without a critic."""
+    late = [line for line in log if 2 * line["step"] > log[-1]["step"]]
+    if "d_loss" not in late[-1]:
+        return {}
+    names = ("d_loss", "d_real", "d_fake")
+    row = {k: sum(line[k] for line in late) / len(late) for k in names}
+    extreme = max(abs(line[k]) for line in late for k in names[1:])
+    return row | {"largest_logit": extreme}

@@ -1,0 +1,52 @@
+"""What mends a decoder: the arms differ from the whole in one thing each."""
+
+from dataclasses import asdict
+
+import pytest
+
+from ldm_tutorial.studies.decoder_study import decoder_arms, decoder_recipe, standing
+from ldm_tutorial.studies.study import SCALES
+from ldm_tutorial.training.presets import VAE_PRESETS
+
+DIFFERS = {
+    "all": set(),
+    "no-critic": {"loss.adversarial_weight"},
+    "no-r1": {"loss.r1_weight"},
+    "no-bands": {"loss.band_weight"},
+    "no-head": {"vae.head_channels"},
+}
+
+
+def flat(value, path=""):
+    """Every field of nested settings under ``a.b.c``."""
+    if not isinstance(value, dict):
+        return {path: value}
+    found = {}
+    for key, part in value.items():
+        found |= flat(part, f"{path}.{key}" if path else key)
+    return found
+
+
+@pytest.mark.parametrize("scale", SCALES)
+@pytest.mark.parametrize("name", DIFFERS)
+def test_an_arm_lacks_one_thing(scale, name):
+    whole = flat(asdict(decoder_recipe(SCALES[scale], "all")))
+    recipe = decoder_recipe(SCALES[scale], name)
+    settings = flat(asdict(recipe))
+    assert {k for k in settings if settings[k] != whole[k]} == DIFFERS[name]
+    assert recipe.loss.adversarial_start < recipe.train.steps
+    assert list(decoder_arms(SCALES[scale])) == list(DIFFERS)
+
+
+def test_with_everything_it_is_the_preset():
+    assert decoder_recipe(SCALES["cpu"], "all") == VAE_PRESETS["sharp"]
+
+
+def test_the_game_is_judged_by_its_last_half():
+    log = [
+        {"step": s, "d_loss": 1.0, "d_real": r, "d_fake": -0.5}
+        for s, r in ((10, 9.0), (20, 8.0), (30, 0.2), (40, 0.6))
+    ]
+    means = {"d_loss": 1.0, "d_real": pytest.approx(0.4), "d_fake": -0.5}
+    assert standing(log) == means | {"largest_logit": 0.6}
+    assert standing([{"step": 1, "loss": 1.0}]) == {}
