@@ -26,9 +26,11 @@ BUDGET = 600.0  # seconds of one core, over all trainings
 IMAGES = 1000
 SEED = 20_611  # of the landscapes and of the noise; train on anything but this
 VERSION = 1
-FACTORS = ("agreement_time", "agreement_biome", "tv_sun_x", "tv_sun_y")
-FACTORS += ("tv_sun_radius", "tv_tree_count", "tv_house")
-FACTORS += ("forbidden_any", "starry_nights", "memorised")
+FACTORS = (
+    *("agreement_time", "agreement_biome", "tv_sun_x", "tv_sun_y"),
+    *("tv_sun_radius", "tv_tree_count", "tv_house"),
+    *("forbidden_any", "starry_nights", "memorised"),
+)
 
 
 @dataclass(frozen=True)
@@ -79,7 +81,7 @@ def judge_capstone(
     judged = {k: v for k, v in report.items() if not k.startswith("n_")}
     card = {"version": VERSION, "name": name or "anonymous", "budget": BUDGET}
     card |= spent | {
-        "parameters": sum(p.numel() for p in model.denoiser.parameters()),
+        "parameters": sum(p.numel() for p in model.unet.parameters()),
         "samples": judged,
         "factors": {k: factors[k] for k in kept if k in factors},
         "judged": environment() | {"date": datetime.now(UTC).date().isoformat()},

@@ -34,8 +34,9 @@ def check_card(card: Any, where: str = "this") -> None:
     """Raise a ValueError for anything but an unchanged card within the budget."""
     if not isinstance(card, dict) or card.get("version") != VERSION:
         raise ValueError(f"{where} is no card of version {VERSION} of the capstone")
-    samples = card.get("samples")
-    parts = [(card, NUMBERS), (samples if isinstance(samples, dict) else {}, SAMPLES)]
+    found = card.get("samples")
+    samples = found if isinstance(found, dict) else {}
+    parts = [(card, NUMBERS), (samples, SAMPLES)]
     for part, names in parts:
         for name in names:
             if not isinstance(part.get(name), int | float):

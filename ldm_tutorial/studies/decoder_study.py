@@ -54,7 +54,7 @@ def decoder_recipe(scale: Scale, name: str) -> VAERecipe:
     steps = min(sharp.train.steps, 2 * scale.vae.steps)
     recipe = replace(
         sharp,
-        length=min(sharp.length, scale.images),
+        length=min(50_000, scale.images),
         loss=replace(sharp.loss, adversarial_start=min(100, steps // 3)),
         train=replace(sharp.train, steps=steps, warmup_steps=min(50, steps // 2)),
     )

@@ -194,8 +194,10 @@ class Progress:
         return "\n".join([*lines, self.summary])
 
     def _repr_html_(self) -> str:
-        heads = ("chapter", "exercise", "status", "difficulty", "minutes")
-        heads += ("attempts", "hints")
+        heads = (
+            *("chapter", "exercise", "status", "difficulty", "minutes"),
+            *("attempts", "hints"),
+        )
         cells = "".join(f'<th scope="col">{head}</th>' for head in heads)
         body = "".join(
             f"<tr><td>{row.chapter}</td>"
