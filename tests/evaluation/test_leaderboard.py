@@ -29,6 +29,14 @@ def test_the_shipped_board_keeps_the_rules():
     assert len(set(weights)) == len(weights)
 
 
+def test_the_page_says_of_the_reference_what_its_card_says():
+    cards = read_board(SHIPPED)["cards"]
+    (card,) = (c for c in cards if c["name"] == "the course's reference")
+    s, spent = card["samples"], card["cpu_seconds"]
+    told = f"{s['frechet']:.2f} ± {s['frechet_ci95']:.2f} after {spent:.0f} CPU seconds"
+    assert told in (SHIPPED.parents[1] / "book" / "capstone.md").read_text("utf8")
+
+
 def test_the_best_card_comes_first_and_the_same_weights_count_once(tmp_path):
     path = tmp_path / "new" / "board.json"
     for card in (a_card("Ada", 4.0), a_card("Max", 3.0), a_card("Eve", 9.0)):
