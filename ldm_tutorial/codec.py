@@ -13,8 +13,9 @@ from typing import Any, ClassVar, Protocol
 import torch
 from torch import Tensor, nn
 
+from ldm_tutorial.arguments import floating, has_numbers, whole
 from ldm_tutorial.gaussian import DiagonalGaussian
-from ldm_tutorial.storage import config_from_dict, load_model, save_model
+from ldm_tutorial.storage import built, config_from_dict, load_model, save_model
 from ldm_tutorial.vae import AutoencoderKL, VAEConfig
 
 
@@ -52,7 +53,7 @@ class PixelCodec(nn.Module):
 
     def __init__(self, channels: int = 3):
         super().__init__()
-        self.channels = channels
+        self.channels = whole("channels", channels, 1, 2**16)
 
     @property
     def config(self) -> dict[str, Any]:
@@ -64,13 +65,24 @@ class PixelCodec(nn.Module):
 
     def latent_shape(self, size: int) -> tuple[int, int, int]:
         """Shape of one encoded image of ``size`` x ``size`` pixels."""
+        whole("image size", size)
         return (self.channels, size, size)
 
     def encode(self, x: Tensor, generator: torch.Generator | None = None) -> Tensor:
-        return x
+        return self._fitting(x)
 
     def decode(self, z: Tensor) -> Tensor:
-        return z
+        return self._fitting(z)
+
+    def _fitting(self, x: Tensor) -> Tensor:
+        """``x``, or an error for anything but images of these channels."""
+        floating("the image", x, f"(B, {self.channels}, H, W) in [-1, 1]")
+        if x.ndim != 4 or x.shape[1] != self.channels:
+            raise ValueError(
+                f"got images of shape {tuple(x.shape)}; this codec wants "
+                f"(B, {self.channels}, H, W)"
+            )
+        return x
 
 
 class LatentCodec(nn.Module):
@@ -83,7 +95,10 @@ class LatentCodec(nn.Module):
     Args:
         vae: the autoencoder. Whether its weights can be trained is left as it is:
             ``encode`` never records a gradient, and ``freeze`` freezes it.
-        mean, std: scalars or (C,) tensors.
+        mean, std: scalars or (C,) tensors, finite, and std above 0.
+
+    Raises:
+        ValueError: for other statistics.
     """
 
     kind: ClassVar[str] = "LatentCodec"
@@ -99,6 +114,7 @@ class LatentCodec(nn.Module):
         self.std: Tensor
         for name, value in (("mean", mean), ("std", std)):
             value = torch.as_tensor(value, dtype=torch.float32).reshape(-1, 1, 1)
+            check_statistic(name, value, C)
             self.register_buffer(name, value.expand(C, 1, 1).clone())
 
     @classmethod
@@ -116,11 +132,19 @@ class LatentCodec(nn.Module):
             batches: images (B, 3, H, W); a few thousand in all are plenty.
             per_channel: one mean and std for each channel, or one for all.
             generator: of the noise of the latents; by default the same at every call.
+
+        Raises:
+            ValueError: for no images, or latents without a finite spread.
         """
         device = next(vae.parameters()).device
         generator = generator or torch.Generator().manual_seed(0)
         with torch.no_grad():
             parts = [vae.encode(x.to(device)).sample(generator) for x in batches]
+        if not parts or sum(part[:, 0].numel() for part in parts) < 2:
+            raise ValueError(
+                f"{sum(map(len, parts))} images were given to measure latents by; "
+                "give a few thousand, in batches (B, C, H, W)"
+            )
         z = torch.cat(parts)
         dims = (0, 2, 3) if per_channel else (0, 1, 2, 3)
         return cls(vae, z.mean(dims), z.std(dims))
@@ -147,6 +171,7 @@ class LatentCodec(nn.Module):
             ValueError: if the autoencoder cannot halve such an image so often.
         """
         f = self.vae.config.downsampling
+        whole("image size", size)
         if size < f or size % f:
             raise ValueError(
                 f"images of {size} pixels do not fit an autoencoder that halves them "
@@ -167,6 +192,13 @@ class LatentCodec(nn.Module):
     def decode(self, z: Tensor) -> Tensor:
         """Images (B, 3, H, W) for latents of unit scale. A gradient is recorded if
         ``z`` asks for one, and not for the sake of the weights."""
+        C = self.vae.config.latent_channels
+        floating("the latent", z, f"(B, {C}, h, w) of unit scale")
+        if z.ndim != 4 or z.shape[1] != C:
+            raise ValueError(
+                f"got latents of shape {tuple(z.shape)}; this codec wants "
+                f"(B, {C}, h, w)"
+            )
         with torch.set_grad_enabled(torch.is_grad_enabled() and z.requires_grad):
             return self.vae.decode(z * self.std + self.mean).to(z.dtype)
 
@@ -207,6 +239,24 @@ class LatentCodec(nn.Module):
         weights are frozen; ``codec.requires_grad_(True)`` lets a training change them.
         """
         config, tensors = load_model(folder, cls.kind)
-        codec = cls.from_config(config)
-        codec.load_state_dict(tensors)
-        return codec
+        return built(lambda: cls.from_config(config), tensors, folder)
+
+
+def check_statistic(name: str, value: Tensor, channels: int) -> None:
+    """Raise a ValueError unless these numbers, one or one for each channel, can bring
+    latents to unit scale."""
+    if len(value) not in (1, channels):
+        raise ValueError(
+            f"{name} has {len(value)} numbers for {channels} channels; give one, or "
+            "one for each"
+        )
+    if not has_numbers(value):
+        return
+    good = value.isfinite() & ((value > 0) | (name != "std"))
+    if not bool(good.all()):
+        wrong = [float(f"{v:.4g}") for v in value.flatten().tolist()]
+        raise ValueError(
+            f"{name}={wrong} of the latents; give finite numbers"
+            + (" above 0" if name == "std" else "")
+            + ", measured on images and weights that are finite"
+        )

@@ -17,6 +17,7 @@ from typing import Any, ClassVar, Literal, get_args
 import torch
 from torch import Tensor
 
+from ldm_tutorial.arguments import number, positive
 from ldm_tutorial.noise import drawn, in_float32, normal_like
 from ldm_tutorial.schedule import NoiseSchedule, ScheduleConfig
 from ldm_tutorial.storage import config_from_dict
@@ -53,6 +54,8 @@ class Objective:
     label_dropout: float = 0.1
 
     def __post_init__(self):
+        if not isinstance(self.schedule, ScheduleConfig):
+            raise TypeError(f"schedule={self.schedule!r}; give a ScheduleConfig")
         if self.prediction_type not in get_args(PredictionType):
             raise unknown(self.prediction_type)
         if self.prediction_type == "eps" and self.schedule.zero_terminal_snr:
@@ -60,17 +63,9 @@ class Objective:
                 "eps says nothing about z_0 where no signal is left; with "
                 "zero_terminal_snr choose prediction_type v or x0"
             )
-        if self.min_snr_gamma is not None and not self.min_snr_gamma > 0:
-            raise ValueError(f"min_snr_gamma={self.min_snr_gamma}; give more than 0")
-        if self.logit_normal is not None and not self.logit_normal[1] > 0:
-            raise ValueError(
-                f"logit_normal={self.logit_normal}; give a mean and a standard "
-                "deviation above 0"
-            )
-        if not 0 <= self.label_dropout <= 1:
-            raise ValueError(
-                f"label_dropout={self.label_dropout}; give a share, 0 to 1"
-            )
+        if self.min_snr_gamma is not None:
+            positive("min_snr_gamma", self.min_snr_gamma)
+        check_draws(self.logit_normal, self.label_dropout)
 
     @cached_property
     def noise_schedule(self) -> NoiseSchedule:
@@ -105,6 +100,24 @@ class Objective:
         """The objective that a ``config`` describes."""
         schedule = config_from_dict(ScheduleConfig, config.get("schedule", {}))
         return config_from_dict(cls, config | {"schedule": schedule})
+
+
+def check_draws(logit_normal: tuple[float, float] | None, label_dropout: float) -> None:
+    """How an objective draws times and hides labels.
+
+    Raises:
+        TypeError, ValueError: for other numbers than a mean and a standard deviation
+            above 0, or a share.
+    """
+    number("label_dropout", label_dropout, 0, 1)
+    if logit_normal is None:
+        return
+    wanted = "give a mean and a standard deviation above 0"
+    if not isinstance(logit_normal, tuple | list) or len(logit_normal) != 2:
+        raise TypeError(f"logit_normal={logit_normal!r}; {wanted}")
+    _, std = (number(f"logit_normal={logit_normal}", n) for n in logit_normal)
+    if not std > 0:
+        raise ValueError(f"logit_normal={logit_normal}; {wanted}")
 
 
 def add_noise(z_0: Tensor, eps: Tensor, alpha_bar_t: Tensor) -> Tensor:
@@ -222,6 +235,7 @@ def min_snr_weight(
     As an error of z_0 each time weighs min(SNR, gamma); an error of eps is SNR times
     that of z_0, and one of v is SNR + 1 times.
     """
+    positive("gamma", gamma)
     weight = snr.clamp(max=gamma)
     if prediction_type == "eps":
         return (gamma / snr).clamp(max=1)

@@ -13,6 +13,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from ldm_tutorial.arguments import whole
 from ldm_tutorial.layers import TimeEmbedding, precisely, zero_init
 from ldm_tutorial.storage import config_from_dict
 
@@ -40,7 +41,12 @@ class DiTConfig:
     num_classes: int = 0
 
     def __post_init__(self):
-        if self.num_heads < 1 or self.width % 4 or self.width % self.num_heads:
+        for name in ("in_channels", "width", "mlp_ratio"):
+            whole(name, getattr(self, name), 1, 2**16)
+        for name in ("patch_size", "depth", "num_heads"):
+            whole(name, getattr(self, name), 1, 1000)
+        whole("num_classes", self.num_classes, 0, 10**7)
+        if self.width % 4 or self.width % self.num_heads:
             wanted = f"4 and by num_heads={self.num_heads}; give a number that does"
             raise ValueError(f"width={self.width} does not divide by {wanted}")
 
@@ -72,7 +78,7 @@ class DiT(nn.Module):
     def forward(self, z_t: Tensor, t: Tensor, y: Tensor | None = None) -> Tensor:
         """Predict from noisy arrays z_t (B, C, H, W), with H and W multiples of
         ``patch_size``, times t (B,) and classes y, int64 (B,) or None for no class."""
-        _, C, H, W = z_t.shape
+        C, H, W = z_t.shape[1:] if z_t.ndim == 4 else (0, 0, 0)
         p, n = self.config.patch_size, self.config.num_classes
         if self.config.in_channels != C or H % p or W % p:
             raise ValueError(

@@ -17,9 +17,11 @@ from typing import Any, ClassVar, TypeVar
 import torch
 from torch import Tensor
 
-from ldm_tutorial.diffusion import Denoiser
+from ldm_tutorial.arguments import positive, whole
+from ldm_tutorial.diffusion import Denoiser, check_draws
 from ldm_tutorial.noise import Generators, in_float32, normal_like
 from ldm_tutorial.samplers import sampler
+from ldm_tutorial.schedule import MOST_STEPS
 from ldm_tutorial.storage import config_from_dict
 
 Times = TypeVar("Times", float, Tensor)
@@ -46,18 +48,17 @@ class FlowSchedule:
     last: float | None = None
 
     def __post_init__(self):
-        if self.num_train_timesteps < 1:
-            raise ValueError(
-                f"num_train_timesteps={self.num_train_timesteps}; give 1 or more"
-            )
-        if not self.shift > 0:
-            raise ValueError(f"shift={self.shift}; give more than 0")
+        whole("num_train_timesteps", self.num_train_timesteps, 1, MOST_STEPS)
+        positive("shift", self.shift)
+        if self.last is not None and positive("last", self.last) > 1:
+            raise ValueError(f"last={self.last}; give more than 0, up to 1")
 
     def timesteps(self, steps: int) -> list[float]:
         """Where each step begins, from 1 down, and 0, where the last one ends."""
         T = self.num_train_timesteps
-        if not 1 <= steps <= T:
+        if isinstance(steps, int) and not 1 <= steps <= T:
             raise ValueError(f"{steps} steps were asked of a flow; give 1 to {T}")
+        steps = whole("steps", steps, 1, T)
         last = 1 / steps if self.last is None else self.last
         apart = (1 - last) / max(1, steps - 1)
         # Plain numbers, whatever torch's default device: nothing waits for them.
@@ -132,6 +133,10 @@ class FlowMatching(FlowSchedule):
 
     logit_normal: tuple[float, float] | None = (0.0, 1.0)
     label_dropout: float = 0.1
+
+    def __post_init__(self):
+        super().__post_init__()
+        check_draws(self.logit_normal, self.label_dropout)
 
     @property
     def noise_schedule(self) -> FlowSchedule:

@@ -8,6 +8,7 @@ import math
 import torch
 from torch import Tensor
 
+from ldm_tutorial.arguments import alike
 from ldm_tutorial.noise import Generators, normal_like
 
 
@@ -20,15 +21,12 @@ class DiagonalGaussian:
             clamped to [-30, 20], which keeps ``exp`` finite in float32.
 
     Raises:
+        TypeError: for anything but tensors of floating-point numbers.
         ValueError: if the two shapes differ.
     """
 
     def __init__(self, mu: Tensor, logvar: Tensor):
-        if mu.shape != logvar.shape:
-            raise ValueError(
-                f"mu has shape {tuple(mu.shape)} and logvar {tuple(logvar.shape)}; "
-                "give both the same shape"
-            )
+        alike("mu", mu, "logvar", logvar)
         self.mu = mu
         self.logvar = logvar.clamp(-30.0, 20.0)
 
@@ -53,6 +51,7 @@ class DiagonalGaussian:
         return 0.5 * (self.mu.square() + self.logvar.exp() - 1.0 - self.logvar)
 
     def nll(self, z: Tensor) -> Tensor:
-        """-log q(z) of each element, in nats; same shape as ``mu``."""
+        """-log q(z) of each element, in nats; same shape as ``mu``, as z has."""
+        alike("z", z, "mu", self.mu)
         scaled = (z - self.mu).square() * torch.exp(-self.logvar)
         return 0.5 * (math.log(2 * math.pi) + self.logvar + scaled)

@@ -8,6 +8,7 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
+from ldm_tutorial.arguments import number
 from ldm_tutorial.diffusion import Denoiser
 
 
@@ -32,7 +33,12 @@ def guided(
             al. 2024, eqs. 15 and 16).
         no_class: the label that stands for "no class"; with it both evaluations are
             one batch, without it the second one is a call with ``y=None``.
+
+    Raises:
+        TypeError, ValueError: for a scale that is not finite, or a share outside 0 to
+            1.
     """
+    check_guidance(guidance_scale, guidance_rescale)
     if y is None:
         return lambda z_t, t: denoiser(z_t, t)
     if guidance_scale == 1.0:
@@ -60,7 +66,5 @@ def spread(x: Tensor) -> Tensor:
 
 
 def check_guidance(guidance_scale: float, guidance_rescale: float) -> None:
-    if not abs(guidance_scale) < float("inf"):
-        raise ValueError(f"guidance_scale={guidance_scale}; give a finite number")
-    if not 0 <= guidance_rescale <= 1:
-        raise ValueError(f"guidance_rescale={guidance_rescale}; give 0 to 1")
+    number("guidance_scale", guidance_scale)
+    number("guidance_rescale", guidance_rescale, 0, 1)

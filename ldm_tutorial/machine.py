@@ -35,6 +35,15 @@ def best_device() -> torch.device:
     return torch.device("cuda", int(local))
 
 
+def memory() -> int:
+    """Bytes that are free where a model is trained."""
+    if torch.cuda.is_available():
+        return torch.cuda.mem_get_info()[0]
+    import psutil
+
+    return psutil.virtual_memory().available
+
+
 def environment() -> dict[str, Any]:
     """Where and when a record was made: day, device, threads and how they wait, and
     versions. ``commit`` is that of a checkout, and null where there is none."""

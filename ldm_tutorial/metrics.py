@@ -9,10 +9,17 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from ldm_tutorial.arguments import alike
+
 
 def psnr(x_hat: Tensor, x: Tensor) -> Tensor:
     """Peak signal-to-noise ratio of each image in dB, shape (B,); the peak is the
-    whole range, 2: 10 log10(2^2 / MSE). Equal images get 106 dB, not infinity."""
+    whole range, 2: 10 log10(2^2 / MSE). Equal images get 106 dB, not infinity.
+
+    Raises:
+        TypeError, ValueError: for images that are not floats of one shape.
+    """
+    check_images(x_hat, x)
     return decibels((x_hat - x).square().flatten(1).mean(1))
 
 
@@ -26,7 +33,17 @@ def ssim(x_hat: Tensor, x: Tensor) -> Tensor:
 
     Wang et al. 2004, eq. 13: means, variances and covariance in a Gaussian window of
     11 x 11 pixels, at every pixel; the edges are reflected.
+
+    Raises:
+        TypeError, ValueError: for images that are not floats of one shape, or smaller
+            than half a window.
     """
+    check_images(x_hat, x)
+    if x.ndim != 4 or min(x.shape[2:]) < 6:
+        raise ValueError(
+            f"got images of shape {tuple(x.shape)}; give (B, C, H, W) with H and W 6 "
+            "or more"
+        )
     c1, c2 = (0.01 * 2) ** 2, (0.03 * 2) ** 2  # the range of the images is 2
     mean_a, mean_b = blur(x_hat), blur(x)
     var_a = (blur(x_hat * x_hat) - mean_a**2).clamp(min=0)
@@ -34,6 +51,13 @@ def ssim(x_hat: Tensor, x: Tensor) -> Tensor:
     covariance = blur(x_hat * x) - mean_a * mean_b
     light = (2 * mean_a * mean_b + c1) / (mean_a**2 + mean_b**2 + c1)
     return (light * (2 * covariance + c2) / (var_a + var_b + c2)).flatten(1).mean(1)
+
+
+def check_images(x_hat: Tensor, x: Tensor) -> None:
+    """Two batches of images of one shape: comparing 2 with 1 would broadcast."""
+    alike("x_hat", x_hat, "x", x)
+    if x.ndim < 2:
+        raise ValueError(f"got images of shape {tuple(x.shape)}; give (B, C, H, W)")
 
 
 def blur(x: Tensor, sigma: float = 1.5, radius: int = 5) -> Tensor:
@@ -58,6 +82,7 @@ def detail_psnr(x_hat: Tensor, x: Tensor, masks: dict[str, Tensor]) -> dict[str,
         masks: for each kind which pixels belong to it, bool (B, H, W), as
             ``landscapes.detail_masks`` gives them. Kinds without a pixel are left out.
     """
+    check_images(x_hat, x)
     error = (x_hat - x).square().mean(1)  # (B, H, W)
     found = {name: error[mask] for name, mask in masks.items() if bool(mask.any())}
     return {name: float(decibels(e.mean())) for name, e in found.items()}
@@ -82,6 +107,7 @@ def detail_recall(
         masks: as for ``detail_psnr``. Kinds without a pixel are left out, and those
             that do not stand out: a contrast below one step of 8-bit images.
     """
+    check_images(x_hat, x)
     h_hat, h = high_pass(x_hat), high_pass(x)
     shown, there = (h_hat * h).mean(1), (h * h).mean(1)  # (B, H, W)
     sums = {k: (shown[m].sum(), there[m].sum(), m.sum()) for k, m in masks.items()}

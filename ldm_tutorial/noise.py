@@ -7,6 +7,8 @@ from functools import partial
 import torch
 from torch import Tensor
 
+from ldm_tutorial.arguments import whole
+
 # Where random numbers come from: one source for a batch, or one for each image.
 Generators = torch.Generator | Sequence[torch.Generator]
 
@@ -41,7 +43,16 @@ def drawn(
     device: torch.device,
 ) -> Tensor:
     """``draw(shape)`` for one of torch's random functions (``torch.rand``, say) and a
-    shape (B, ...), on the generator's device, or on ``device`` without a generator."""
+    shape (B, ...), on the generator's device, or on ``device`` without a generator.
+
+    Raises:
+        TypeError: for a generator that is none.
+    """
+    if generator is not None and not isinstance(generator, torch.Generator):
+        raise TypeError(
+            f"generator is of type {type(generator).__name__}; give a torch.Generator, "
+            "such as torch.Generator().manual_seed(0)"
+        )
     if not isinstance(generator, SharedGenerator):
         where = device if generator is None else generator.device
         return draw(shape, generator=generator, device=where)
@@ -83,7 +94,13 @@ def generators(seed: int, n: int, start: int = 0) -> list[torch.Generator]:
 
     Image i of a seed is the same in a batch of any size, and on any device, for its
     random numbers depend on nothing but ``seed`` and i.
+
+    Raises:
+        TypeError, ValueError: for numbers below 0 or that are not whole.
     """
+    whole("seed", seed, 0, 2**63 - 1)
+    whole("n", n, 0)
+    whole("start", start, 0)
     first = torch.Generator().manual_seed(seed)
     seeds = torch.randint(2**32, (start + n,), generator=first)[start:].tolist()
     return [torch.Generator().manual_seed(s) for s in seeds]

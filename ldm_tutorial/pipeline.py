@@ -15,15 +15,17 @@ from typing import Any, Protocol
 import torch
 from torch import Tensor, nn
 
+from ldm_tutorial.arguments import floating, whole
 from ldm_tutorial.codec import Codec, LatentCodec, PixelCodec
 from ldm_tutorial.diffusion import Objective
 from ldm_tutorial.dit import DiT
 from ldm_tutorial.flow import FlowMatching
 from ldm_tutorial.guidance import check_guidance, guided
+from ldm_tutorial.limits import check_limits
 from ldm_tutorial.noise import Generators, drawn, in_float32, normal_like
-from ldm_tutorial.samplers import Sampler, find_sampler, last, named
+from ldm_tutorial.samplers import Sampler, check_finite, find_sampler, last, named
 from ldm_tutorial.schedule import NoiseSchedule
-from ldm_tutorial.storage import describe, load_model, rebuild, save_model
+from ldm_tutorial.storage import built, describe, load_model, rebuild, save_model
 from ldm_tutorial.unet import UNet
 
 # What a model on disk may be made of, by the ``kind`` in its config.json.
@@ -31,6 +33,8 @@ KINDS: dict[str, Any] = {
     part.kind: part
     for part in (PixelCodec, LatentCodec, UNet, DiT, Objective, FlowMatching)
 }
+
+NO_NUMBERS = (torch.bool, torch.complex64, torch.complex128)  # no classes, that is
 
 Classes = Tensor | Sequence[int | str] | int | str | None
 
@@ -74,6 +78,9 @@ class LatentDiffusion(nn.Module):
         classes: Sequence[str] = (),
     ):
         super().__init__()
+        whole("image_size", image_size, 1, 2**16)
+        if isinstance(classes, str):
+            raise TypeError(f"classes={classes!r}; give a tuple of names")
         check_fit(denoiser, codec.latent_shape(image_size)[0], len(classes))
         self.codec, self.denoiser = codec, denoiser
         self.objective = objective or Objective()
@@ -150,11 +157,14 @@ class LatentDiffusion(nn.Module):
             Images (n, 3, H, W) in float32, clamped to [-1, 1].
 
         Raises:
-            ValueError: for a class, number, sampler or step count that does not fit.
+            TypeError, ValueError: for a class, number, sampler or step count that does
+                not fit, and for a model whose images are not finite.
         """
         z_0 = last(self.sample_latents(n, y=y, **options))
         with torch.no_grad():
-            return in_float32(self.codec.decode(z_0)).clamp(-1, 1)
+            x = in_float32(self.codec.decode(z_0))
+        check_finite(x)
+        return x.clamp(-1, 1)
 
     def sample_latents(
         self,
@@ -189,7 +199,14 @@ class LatentDiffusion(nn.Module):
         """
         draw = find_sampler(sampler, self.objective, eta)
         check_guidance(guidance_scale, guidance_rescale)
-        labels = self._labels(n if z_T is None else len(z_T), y)
+        if z_T is not None:
+            floating("z_T", z_T, "standard normal noise")
+            if z_T.ndim == 4 and n not in (None, len(z_T)):
+                raise ValueError(
+                    f"z_T has shape {tuple(z_T.shape)} and n={n}; give (n, C, h, w)"
+                )
+            n = z_T.shape[0] if z_T.ndim == 4 else n or 1
+        labels = self._labels(n, y)
         shape = self.codec.latent_shape(self.image_size)
         count = labels.shape[0] if labels is not None else n
         if guidance_scale != 1.0 and labels is None:
@@ -241,8 +258,10 @@ class LatentDiffusion(nn.Module):
         if y is not None and not self.classes:
             raise ValueError("this model is unconditional; leave the classes out")
         one = y is None or isinstance(y, int | str) or getattr(y, "ndim", 1) == 0
-        if one and (n is None or n < 1):
+        if one and (n is None or (isinstance(n, int) and n < 1)):
             raise ValueError(f"n={n} samples were asked for; give a number from 1 on")
+        if n is not None:
+            whole("n", n)
         if not self.classes:
             return None
         if y is None:
@@ -251,25 +270,34 @@ class LatentDiffusion(nn.Module):
         if not isinstance(y, Tensor) and hasattr(y, "tolist"):
             given = y.tolist()  # NumPy's arrays and scalars, names among them
         given = [given] if isinstance(given, int | str) else given
+        if isinstance(given, Sequence):
+            given = [self._number(c) if isinstance(c, str) else c for c in given]
         try:
-            if isinstance(given, Sequence):
-                given = [self._number(c) if isinstance(c, str) else c for c in given]
-            labels = torch.as_tensor(given).reshape(-1)
-        except (TypeError, RuntimeError):
+            labels = torch.as_tensor(given)
+        except (TypeError, RuntimeError, ValueError):
             raise TypeError(
                 f"classes of type {type(y).__name__} were given; give whole numbers, "
                 "or names"
             ) from None
-        if not len(labels):
+        if not labels.numel():
             raise ValueError("no classes were given; give one for each sample, or n")
-        if labels.is_floating_point() or labels.is_complex():
+        if labels.dtype.is_floating_point or labels.dtype in NO_NUMBERS:
             raise TypeError(
                 f"classes of type {labels.dtype} were given; give whole numbers, or "
                 "names"
             )
+        if labels.ndim > 1:
+            raise ValueError(
+                f"classes of shape {tuple(labels.shape)} were given; give one for each "
+                "sample, (n,)"
+            )
+        labels = labels.reshape(-1)
         labels = labels.expand(n) if one and n else labels
         if n not in (None, len(labels)):
-            raise ValueError(f"{len(labels)} classes were given for n={n} samples")
+            raise ValueError(
+                f"{len(labels)} classes were given for n={n} samples; give one for "
+                "each, or leave n out"
+            )
         least, most = int(labels.min()), int(labels.max())
         if least < 0 or most >= len(self.classes):
             raise ValueError(
@@ -318,9 +346,18 @@ class LatentDiffusion(nn.Module):
         """
         config, tensors = load_model(folder, "LatentDiffusion")
         config, tensors = upgrade(config, tensors)
+        check_limits(config)
         known = KINDS | dict(kinds or {})
-        parts = [rebuild(config.pop(p), known) for p in ("codec", "denoiser")]
-        model = cls(*parts, objective=rebuild(config.pop("objective"), known), **config)
+        parts = ("codec", "denoiser", "objective")
+        others = {k: v for k, v in config.items() if k not in parts}
+
+        def build() -> "LatentDiffusion":
+            codec, denoiser, objective = (rebuild(config[p], known) for p in parts)
+            return cls(codec, denoiser, objective=objective, **others)
+
+        if not kinds:
+            return built(build, tensors, folder).eval()
+        model = build()  # with parts of one's own, which may ask for real memory
         model.load_state_dict(tensors)
         return model.eval()
 

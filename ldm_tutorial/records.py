@@ -12,7 +12,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from ldm_tutorial.storage import ROOTS, write_json
+from ldm_tutorial.disk import read_json, replacing, write_json
+from ldm_tutorial.storage import ROOTS
 
 Row = dict[str, Any]
 
@@ -26,7 +27,7 @@ def results(name: str) -> dict[str, Any]:
     for root in ROOTS:
         path = root / "results" / f"{name}.json"
         if path.is_file():
-            return json.loads(path.read_text())
+            return read_json(path)
     raise FileNotFoundError(f"no recorded result {name!r} in data/results")
 
 
@@ -52,8 +53,8 @@ def write_pictures(path: Path, x: Tensor) -> None:
     from PIL import Image
 
     x = torch.cat(list(x.detach().cpu()), dim=-1).permute(1, 2, 0)  # (H, B W, 3)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    Image.fromarray(to_bytes(x).numpy()).save(path, optimize=True)
+    with replacing(path) as new:
+        Image.fromarray(to_bytes(x).numpy()).save(new, "PNG", optimize=True)
 
 
 def pictures(study: str, name: str) -> Tensor:

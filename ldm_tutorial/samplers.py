@@ -13,11 +13,13 @@ import inspect
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from functools import wraps
+from numbers import Real
 from typing import Any
 
 import torch
 from torch import Tensor
 
+from ldm_tutorial.arguments import floating, has_numbers, positive
 from ldm_tutorial.diffusion import Denoiser, PredictionType, split_prediction
 from ldm_tutorial.noise import Generators, in_float32, normal_like
 from ldm_tutorial.schedule import NoiseSchedule
@@ -29,7 +31,8 @@ def sampler(steps_of: Sampler) -> Sampler:
     """Check the arguments of a sampler, and let it compute in float32.
 
     Raises:
-        ValueError: for a clip that is no bound.
+        ValueError: for a clip that is no bound, and in the end if what came out is not
+            finite.
         TypeError: for z_T that are no floating-point numbers.
     """
 
@@ -38,19 +41,32 @@ def sampler(steps_of: Sampler) -> Sampler:
     def run(
         denoiser: Denoiser, schedule: NoiseSchedule, z_T: Tensor, **options: Any
     ) -> Iterator[Tensor]:
-        if not z_T.is_floating_point():
-            raise TypeError(f"z_T is {z_T.dtype}; give standard normal noise, float32")
-        clip = options.get("clip")
-        if clip is not None and not clip > 0:
-            raise ValueError(f"clip={clip}; give a bound above 0, or None for none")
+        floating("z_T", z_T, "standard normal noise")
+        if options.get("clip") is not None:
+            positive("clip", options["clip"])
 
         def in_its_dtype(z_t: Tensor, t: Tensor) -> Tensor:
             return in_float32(denoiser(z_t.to(z_T.dtype), t))
 
+        z = z_T
         for z in steps_of(in_its_dtype, schedule, in_float32(z_T), **options):
-            yield z.to(z_T.dtype)
+            yield (z := z.to(z_T.dtype))
+        check_finite(z)
 
     return run
+
+
+def check_finite(z_0: Tensor) -> None:
+    """What a sampler ends in, looked at once, when all steps are done.
+
+    Raises:
+        ValueError: for numbers that are not finite.
+    """
+    if has_numbers(z_0) and not bool(z_0.isfinite().all()):
+        raise ValueError(
+            "sampling ended in nan or infinity; look for such numbers in the weights "
+            "of the model and in z_T, or compute in float32"
+        )
 
 
 def ddpm_step(
@@ -159,8 +175,7 @@ def ddim(
 ) -> Iterator[Tensor]:
     """DDIM (Song et al. 2021, eq. 12). Arguments as in ``ddpm``, and ``eta``: from 0,
     deterministic, to 1, as noisy as DDPM."""
-    if not 0 <= eta <= 1:
-        raise ValueError(f"eta={eta}; give 0 (deterministic) to 1 (as noisy as DDPM)")
+    check_eta(eta)
     z = z_T
     for t, alpha_bar_t, alpha_bar_s in intervals(schedule, steps):
         x0, eps = estimate(denoiser, schedule, z, t, prediction_type, clip)
@@ -225,8 +240,7 @@ SAMPLERS: dict[str, Sampler] = {
 def find_sampler(sampler: str | Sampler, objective: Any, eta: float) -> Sampler:
     """The sampler of this name for models of this objective, or the function given; a
     ValueError for a name, or a share of noise, that it does not know."""
-    if not 0 <= eta <= 1:
-        raise ValueError(f"eta={eta}; give 0 (deterministic) to 1 (as noisy as DDPM)")
+    check_eta(eta)
     known: Mapping[str, Sampler] = getattr(objective, "samplers", SAMPLERS)
     if not callable(sampler) and sampler not in known:
         raise ValueError(
@@ -238,6 +252,12 @@ def find_sampler(sampler: str | Sampler, objective: Any, eta: float) -> Sampler:
         name = getattr(sampler, "__name__", sampler)
         raise ValueError(f"eta={eta} is an option of ddim; leave it out with {name}")
     return found
+
+
+def check_eta(eta: float) -> None:
+    """The share of DDPM's noise that DDIM adds at each step."""
+    if not isinstance(eta, Real) or not 0 <= eta <= 1:
+        raise ValueError(f"eta={eta}; give 0 (deterministic) to 1 (as noisy as DDPM)")
 
 
 def named(function: Callable[..., Any], options: dict[str, Any]) -> dict[str, Any]:

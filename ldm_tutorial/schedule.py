@@ -7,12 +7,17 @@ Ho et al., "Denoising Diffusion Probabilistic Models", 2020 (arXiv:2006.11239).
 
 import math
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 import torch
 from torch import Tensor
 
+from ldm_tutorial.arguments import floating, number, positive, whole
+from ldm_tutorial.limits import check_limits
+
 ScheduleName = Literal["linear", "scaled_linear", "cosine"]
+
+MOST_STEPS = 1_000_000  # T; neighbouring levels of more are one number in float32
 
 
 @dataclass(frozen=True)
@@ -29,7 +34,7 @@ class ScheduleConfig:
             step (Lin et al. 2024, algorithm 1).
 
     Raises:
-        ValueError: for less than one noise level.
+        TypeError, ValueError: for values that describe no schedule.
     """
 
     name: ScheduleName = "linear"
@@ -39,10 +44,11 @@ class ScheduleConfig:
     zero_terminal_snr: bool = False
 
     def __post_init__(self):
-        if self.num_train_timesteps < 1:
-            raise ValueError(
-                f"num_train_timesteps={self.num_train_timesteps}; give 1 or more"
-            )
+        check_name(self.name)
+        whole("num_train_timesteps", self.num_train_timesteps, 1, MOST_STEPS)
+        if self.name != "cosine":
+            check_ends(self.beta_start, self.beta_end)
+        check_limits(vars(self))
 
 
 @dataclass(frozen=True, eq=False)
@@ -60,7 +66,12 @@ class NoiseSchedule:
 
     def __post_init__(self):
         a = self.alpha_bar
-        if a.ndim != 1 or not bool(((a >= 0) & (a < 1)).all() & (a.diff() < 0).all()):
+        floating("alpha_bar", a, "the share of signal at each step")
+        if (
+            not a.numel()
+            or a.ndim != 1
+            or not bool(((a >= 0) & (a < 1)).all() & (a.diff() < 0).all())
+        ):
             raise ValueError(
                 f"alpha_bar of shape {tuple(a.shape)} is not a noise schedule; give a "
                 "1-d tensor in [0, 1) that falls at every step"
@@ -109,18 +120,22 @@ class NoiseSchedule:
         where the training saw the most noise.
 
         Raises:
+            TypeError: if ``steps`` is no whole number.
             ValueError: if ``steps`` is not between 1 and T.
         """
-        if not 1 <= steps <= len(self):
+        if isinstance(steps, int) and not 1 <= steps <= len(self):
             raise ValueError(
                 f"{steps} sampling steps were asked of a schedule of {len(self)}; "
                 f"give a number from 1 to {len(self)}"
             )
+        steps = whole("steps", steps, 1, len(self))
         return [round(len(self) * (steps - i) / steps) - 1 for i in range(steps)]
 
     @classmethod
     def linear(cls, num_train_timesteps=1000, beta_start=1e-4, beta_end=0.02):
         """beta rises linearly (Ho et al. 2020, sec. 4)."""
+        whole("num_train_timesteps", num_train_timesteps, 1, MOST_STEPS)
+        check_ends(beta_start, beta_end)
         return cls.from_betas(straight(beta_start, beta_end, num_train_timesteps))
 
     @classmethod
@@ -128,12 +143,17 @@ class NoiseSchedule:
         cls, num_train_timesteps=1000, beta_start=0.00085, beta_end=0.012
     ):
         """sqrt(beta) rises linearly: latent diffusion's schedule (Rombach et al.)."""
+        whole("num_train_timesteps", num_train_timesteps, 1, MOST_STEPS)
+        check_ends(beta_start, beta_end)
         first, last = math.sqrt(beta_start), math.sqrt(beta_end)
         return cls.from_betas(straight(first, last, num_train_timesteps).square())
 
     @classmethod
     def cosine(cls, num_train_timesteps=1000, s=0.008, max_beta=0.999):
         """alpha_bar falls like a squared cosine (Nichol & Dhariwal 2021, eq. 17)."""
+        whole("num_train_timesteps", num_train_timesteps, 1, MOST_STEPS)
+        number("s", s, 0)
+        check_beta("max_beta", max_beta)
         time = torch.arange(num_train_timesteps + 1, dtype=torch.float64, device="cpu")
         angle = (time / num_train_timesteps + s) / (1 + s) * math.pi / 2
         f = torch.cos(angle).square()
@@ -141,7 +161,20 @@ class NoiseSchedule:
 
     @classmethod
     def from_betas(cls, betas: Tensor) -> "NoiseSchedule":
-        """Schedule with the given step variances, shape (T,), each in (0, 1)."""
+        """Schedule with the given step variances, shape (T,), each in (0, 1).
+
+        Raises:
+            TypeError, ValueError: for other betas.
+        """
+        floating("betas", betas, "the variance that each step adds")
+        inside = (betas > 0) & (betas < 1)
+        if betas.ndim != 1 or not betas.numel() or not bool(inside.all()):
+            wrong = betas[~inside].flatten()[:1].tolist()
+            which = f", {wrong[0]:g} among them" if wrong else ""
+            raise ValueError(
+                f"betas have shape {tuple(betas.shape)}{which}; give (T,), each above "
+                "0 and below 1"
+            )
         return cls(torch.cumprod(1.0 - betas.float(), dim=0))
 
     def with_zero_terminal_snr(self) -> "NoiseSchedule":
@@ -153,26 +186,41 @@ class NoiseSchedule:
 
     @classmethod
     def from_config(cls, config: ScheduleConfig) -> "NoiseSchedule":
-        """Build the schedule a config describes.
-
-        Raises:
-            ValueError: for an unknown name.
-        """
+        """Build the schedule a config describes."""
         T, first, last = config.num_train_timesteps, config.beta_start, config.beta_end
         if config.name == "linear":
             schedule = cls.linear(T, first, last)
         elif config.name == "scaled_linear":
             schedule = cls.scaled_linear(T, first, last)
-        elif config.name == "cosine":
-            schedule = cls.cosine(T)
         else:
-            raise ValueError(
-                f"schedule {config.name!r} is unknown; "
-                "choose linear, scaled_linear or cosine"
-            )
+            schedule = cls.cosine(T)
         return (
             schedule.with_zero_terminal_snr() if config.zero_terminal_snr else schedule
         )
+
+
+def check_name(name: str) -> None:
+    if name not in get_args(ScheduleName):
+        raise ValueError(
+            f"schedule {name!r} is unknown; choose linear, scaled_linear or cosine"
+        )
+
+
+def check_ends(beta_start: float, beta_end: float) -> None:
+    """The first and the last beta of a schedule: variances that do not fall."""
+    check_beta("beta_start", beta_start)
+    check_beta("beta_end", beta_end)
+    if beta_start > beta_end:
+        raise ValueError(
+            f"beta_start={beta_start} lies above beta_end={beta_end}; give betas that "
+            "rise"
+        )
+
+
+def check_beta(name: str, beta: float) -> None:
+    """A variance that leaves some of the signal."""
+    if positive(name, beta) >= 1:
+        raise ValueError(f"{name}={beta}; give more than 0 and less than 1")
 
 
 def straight(first: float, last: float, count: int) -> Tensor:

@@ -1,22 +1,31 @@
 """Models on disk: a folder with ``config.json`` and ``model.safetensors``.
 
-Nothing is unpickled, so a folder from a stranger can do no harm. Reference models ship
-with the course: in a checkout they lie in ``data/`` beside the package; the wheel
-carries them inside it.
+Nothing is unpickled, so a folder from a stranger can do no harm. A digest of both files
+lies in the head of the weights: a bit that has flipped since is noticed. Reference
+models ship with the course: in a checkout they lie in ``data/`` beside the package; the
+wheel carries them inside it.
 """
 
+import hashlib
 import json
-import os
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, fields, is_dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
+
+from ldm_tutorial.disk import as_path, parsed, read_json, replacing, write_json
+from ldm_tutorial.limits import check_limits
+
+__all__ = ["write_json"]  # it lay here once
 
 PACKAGE = Path(__file__).resolve().parent
 ROOTS = (PACKAGE.parent / "data", PACKAGE / "_data")
+DIGEST = "digest"  # its place among the metadata of the weights
+LONGEST_HEAD = 2**24  # bytes: enough for a hundred thousand tensors
+AGAIN = "save or copy the model again"
 
 
 def shipped() -> list[str]:
@@ -31,7 +40,8 @@ def find_model(name: str | Path) -> Path:
     Raises:
         FileNotFoundError: if there is no such folder with a ``config.json``.
     """
-    for folder in (Path(name), *(root / "reference" / name for root in ROOTS)):
+    here = as_path(name)
+    for folder in (here, *(root / "reference" / name for root in ROOTS)):
         if (folder / "config.json").is_file():
             return folder
     raise FileNotFoundError(
@@ -50,14 +60,28 @@ def save_model(
     """Write a model; ``dtype=torch.float16`` halves the file."""
     from safetensors.torch import save
 
-    folder = Path(folder)
-    folder.mkdir(parents=True, exist_ok=True)
+    folder = as_path(folder)
     tensors = {k: v.detach().cpu().contiguous() for k, v in tensors.items()}
     if dtype is not None:
         tensors = {k: v.to(dtype) for k, v in tensors.items()}
-    (folder / "model.safetensors.new").write_bytes(save(tensors))
-    os.replace(folder / "model.safetensors.new", folder / "model.safetensors")
-    write_json(folder / "config.json", {"kind": kind, **config})
+    config = {"kind": kind, **config}
+    content = memoryview(save(tensors))
+    start = 8 + int.from_bytes(content[:8], "little")
+    head = json.loads(bytes(content[8:start]))
+    found = hashlib.sha256(described(head, config))
+    found.update(content[start:])
+    written = json.dumps({"__metadata__": {DIGEST: found.hexdigest()}} | head).encode()
+    written += b" " * (-len(written) % 8)
+    with replacing(folder / "model.safetensors") as new, new.open("wb") as file:
+        file.write(len(written).to_bytes(8, "little") + written)
+        file.write(content[start:])
+    write_json(folder / "config.json", config)
+
+
+def described(head: dict[str, Any], config: dict[str, Any]) -> bytes:
+    """What a digest begins with: names, types and places of the tensors, and the
+    config, as JSON that does not depend on how it was written."""
+    return json.dumps([head, config], sort_keys=True).encode()
 
 
 def load_model(name: str | Path, kind: str) -> tuple[dict[str, Any], dict[str, Tensor]]:
@@ -74,17 +98,79 @@ def load_model(name: str | Path, kind: str) -> tuple[dict[str, Any], dict[str, T
     weights = folder / "model.safetensors"
     if not weights.is_file():
         raise FileNotFoundError(f"{weights} is missing; save the model again")
-    try:
-        config = json.loads((folder / "config.json").read_text())
-        tensors = load_file(weights)
-    except (json.JSONDecodeError, SafetensorError) as error:
-        raise ValueError(f"the model in {folder} is damaged: {error}") from None
-    found = (
-        config.pop("kind", "nothing known") if isinstance(config, dict) else "a list"
-    )
+    config = read_json(folder / "config.json", AGAIN)
+    found = config.get("kind", "nothing known")
     if found != kind:
         raise ValueError(f"{folder} holds a model of kind {found!r}; wanted {kind!r}")
+    check_digest(weights, config)
+    try:
+        tensors = load_file(weights)
+    except SafetensorError as error:
+        raise ValueError(f"{weights} is damaged: {error}; {AGAIN}") from None
+    del config["kind"]
     return config, {k: v.float() for k, v in tensors.items()}
+
+
+def check_digest(weights: Path, config: dict[str, Any]) -> None:
+    """Hold weights and config against the digest that was saved with them; files of
+    other programs, and those of old, have none.
+
+    Raises:
+        ValueError: if they are not what was saved.
+    """
+    with weights.open("rb") as file:
+        head = read_head(file, weights)
+        saved = head.pop("__metadata__", None)
+        if not isinstance(saved, dict) or DIGEST not in saved:
+            return
+        found = hashlib.sha256(described(head, config))
+        while part := file.read(2**20):
+            found.update(part)
+    if found.hexdigest() != saved[DIGEST]:
+        raise ValueError(
+            f"{weights} or the config.json beside it is damaged: they are not what was "
+            f"saved (their digest is another one); {AGAIN}"
+        )
+
+
+def read_head(file: BinaryIO, path: Path) -> dict[str, Any]:
+    """What a safetensors file says of its tensors; the file is left where they begin.
+
+    Raises:
+        ValueError: if it says nothing that can be read.
+    """
+    length = int.from_bytes(file.read(8), "little")
+    if not 2 <= length <= LONGEST_HEAD:
+        raise ValueError(f"{path} is damaged: it is no safetensors file; {AGAIN}")
+    return parsed(file.read(length), str(path), AGAIN)
+
+
+def built(
+    build: Callable[[], Any], tensors: dict[str, Tensor], name: str | Path
+) -> Any:
+    """A module with the tensors of a model that was read. It is built without memory
+    first, so that a config of absurd sizes is refused before it takes any.
+
+    Args:
+        build: gives the module, with fresh weights.
+        name: of the model, for messages.
+
+    Raises:
+        ValueError: if config and tensors do not fit each other.
+    """
+    try:
+        with torch.device("meta"):
+            wanted = {k: v.shape for k, v in build().state_dict().items()}
+        if wanted == {k: v.shape for k, v in tensors.items()}:
+            module: nn.Module = build()
+            module.load_state_dict(tensors)
+            return module
+    except (LookupError, TypeError, AttributeError, RuntimeError, ArithmeticError):
+        pass
+    raise ValueError(
+        f"the model in {find_model(name)} is damaged: its config.json and "
+        f"model.safetensors do not fit; {AGAIN}"
+    )
 
 
 def describe(
@@ -168,20 +254,13 @@ def config_from_dict(cls: type, values: dict[str, Any]) -> Any:
     """A frozen config dataclass from JSON values (lists become tuples).
 
     Raises:
-        ValueError: for a field that the class does not have.
+        ValueError: for a field that the class does not have, or an absurd size.
     """
     known = {field.name for field in fields(cls)}
+    check_limits(values)
     if unknown := set(values) - known:
         raise ValueError(
             f"{cls.__name__} has no field {', '.join(sorted(unknown))}; "
             f"it has {', '.join(sorted(known))}"
         )
     return cls(**{k: tuple(v) if isinstance(v, list) else v for k, v in values.items()})
-
-
-def write_json(path: Path, value: Any) -> None:
-    """Write JSON so that a reader never sees half of it."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    new = path.with_name(path.name + ".new")
-    new.write_text(json.dumps(value, indent=2) + "\n")
-    os.replace(new, path)

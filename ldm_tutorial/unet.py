@@ -13,6 +13,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from ldm_tutorial.arguments import number, whole, widths
 from ldm_tutorial.layers import (
     Attention,
     Downsample,
@@ -36,11 +37,15 @@ class UNetConfig:
         channels: width of each level; each level halves the resolution.
         num_res_blocks: residual blocks per level on the way down (one more on the
             way up).
-        attention_levels: levels, counted from 0, that end in self-attention.
+        attention_levels: levels, counted from 0, that end in self-attention; the
+            default stands for those of the first two that there are.
         patch_size: side of the patches folded into channels first; 1 for latents.
         num_classes: number of class labels; 0 makes an unconditional model. One more
             embedding, with index ``num_classes``, stands for "no class".
-        dropout: dropout inside the residual blocks.
+        dropout: dropout inside the residual blocks, 0 to below 1.
+
+    Raises:
+        TypeError, ValueError: for values that make no network.
     """
 
     in_channels: int = 4
@@ -50,6 +55,22 @@ class UNetConfig:
     patch_size: int = 1
     num_classes: int = 0
     dropout: float = 0.0
+
+    def __post_init__(self):
+        whole("in_channels", self.in_channels, 1, 2**16)
+        widths("channels", self.channels)
+        whole("num_res_blocks", self.num_res_blocks, 1, 1000)
+        whole("patch_size", self.patch_size, 1, 2**10)
+        whole("num_classes", self.num_classes, 0, 10**7)
+        if number("dropout", self.dropout, 0) >= 1:
+            raise ValueError(f"dropout={self.dropout}; give 0, or up to below 1")
+        levels = range(len(self.channels))
+        given = self.attention_levels
+        if given != (0, 1) and not all(level in levels for level in given):
+            raise ValueError(
+                f"attention_levels={given} of a UNet of {len(levels)} levels; give "
+                f"some of {', '.join(map(str, levels))}, or () for none"
+            )
 
 
 class UNet(nn.Module):
@@ -150,7 +171,7 @@ class UNet(nn.Module):
     def _check(self, z_t: Tensor, y: Tensor | None) -> None:
         config = self.config
         multiple = config.patch_size * 2 ** (len(config.channels) - 1)
-        _, C, H, W = z_t.shape
+        C, H, W = z_t.shape[1:] if z_t.ndim == 4 else (0, 0, 0)
         if config.in_channels != C or H % multiple or W % multiple:
             raise ValueError(
                 f"got an array of shape {tuple(z_t.shape)}; this UNet wants "

@@ -10,6 +10,7 @@ without that change; ``interop.diffusers`` reads its weights.
 import torch
 from torch import Tensor, nn
 
+from ldm_tutorial.arguments import floating
 from ldm_tutorial.gaussian import DiagonalGaussian
 from ldm_tutorial.layers import (
     Attention,
@@ -190,10 +191,13 @@ class AutoencoderKL(nn.Module):
         """q(z | x) for images (B, in_channels, H, W) in [-1, 1].
 
         Raises:
+            TypeError: for images that are no tensors of floating-point numbers.
             ValueError: if the channels are wrong or f does not divide a side.
         """
         f, wanted = self.config.downsampling, self.config.in_channels
-        if x.ndim != 4 or x.shape[1] != wanted or x.shape[2] % f or x.shape[3] % f:
+        floating("the image", x, f"(B, {wanted}, H, W) in [-1, 1]")
+        fits = x.ndim == 4 and x.shape[1] == wanted and min(x.shape[2:]) >= f
+        if not fits or x.shape[2] % f or x.shape[3] % f:
             raise ValueError(
                 f"got images of shape {tuple(x.shape)}; this autoencoder wants "
                 f"(B, {wanted}, H, W) with H and W multiples of {f}"
@@ -204,6 +208,7 @@ class AutoencoderKL(nn.Module):
 
     def decode(self, z: Tensor) -> Tensor:
         """Images (B, in_channels, H, W) for raw latents (B, C, H/f, W/f)."""
+        floating("the latent", z, f"(B, {self.config.latent_channels}, h, w)")
         if z.ndim != 4 or z.shape[1] != self.config.latent_channels:
             raise ValueError(
                 f"got latents of shape {tuple(z.shape)}; this decoder wants "

@@ -4,6 +4,8 @@ import math
 from dataclasses import dataclass
 from typing import Literal
 
+from ldm_tutorial.arguments import whole, widths
+
 
 @dataclass(frozen=True)
 class VAEConfig:
@@ -46,8 +48,13 @@ class VAEConfig:
     post_quant_conv: bool = False
 
     def __post_init__(self):
+        for name in ("in_channels", "latent_channels"):
+            whole(name, getattr(self, name), 1, 2**16)
+        whole("num_res_blocks", self.num_res_blocks, 1, 1000)
+        whole("head_channels", self.head_channels, -(2**16), 2**16)
+        widths("channels", self.channels)
         for name in ("downsampling", "encoder_patch", "decoder_patch"):
-            value = getattr(self, name)
+            value = whole(name, getattr(self, name), -(2**10), 2**10)
             if value < 1 or value & (value - 1):
                 raise ValueError(f"{name}={value}; give a power of two: 1, 2, 4, 8, 16")
         if max(self.encoder_patch, self.decoder_patch) > self.downsampling:

@@ -172,7 +172,7 @@ def test_a_weight_is_finite_where_no_signal_is_left():
 @pytest.mark.parametrize(
     "wrong, message",
     [
-        ({"label_dropout": 1.5}, "label_dropout=1.5; give a share, 0 to 1"),
+        ({"label_dropout": 1.5}, "label_dropout=1.5; give 0 to 1"),
         ({"min_snr_gamma": 0}, "min_snr_gamma=0; give more than 0"),
         ({"logit_normal": (0.0, 0.0)}, "standard deviation above 0"),
         ({"prediction_type": "noise"}, "'noise' is unknown; choose eps, v or x0"),

@@ -374,7 +374,7 @@ def test_what_is_no_noise_and_no_bound_is_refused(sampler):
     with pytest.raises(TypeError, match="int64; give standard normal noise"):
         last(sampler(fixed(0), schedule, torch.zeros(2, 2).long(), steps=2))
     for clip in (0.0, float("nan")):
-        with pytest.raises(ValueError, match=r"clip=.*give a bound above 0"):
+        with pytest.raises(ValueError, match=r"clip=.*give more than 0"):
             last(sampler(fixed(0), schedule, torch.zeros(2, 2), steps=2, clip=clip))
 
 

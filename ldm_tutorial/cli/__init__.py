@@ -1,5 +1,5 @@
 """The command ``ldm-tutorial``."""
 
-from ldm_tutorial.cli.main import COMMANDS, main
+from ldm_tutorial.cli.start import main
 
-__all__ = ["COMMANDS", "main"]
+__all__ = ["main"]

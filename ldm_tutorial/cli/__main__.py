@@ -1,5 +1,5 @@
 """``python -m ldm_tutorial.cli``: the command line."""
 
-from ldm_tutorial.cli.main import main
+from ldm_tutorial.cli.start import main
 
 main()

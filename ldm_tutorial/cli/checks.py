@@ -1,17 +1,18 @@
-"""What the commands check before they begin, and how they fail: in one line."""
+"""What the commands check before they begin."""
 
-import json
 import os
 import re
 import sys
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any
 
 from ldm_tutorial import machine
-from ldm_tutorial.data.card import printable
-from ldm_tutorial.storage import find_model
+from ldm_tutorial.disk import as_path, get, read_json
+from ldm_tutorial.storage import find_model, shipped
 from ldm_tutorial.training import unfinished
 
+MOST_IMAGES = 100_000  # each has a generator of its own
+LARGEST = 2**26  # pixels of a picture that is written
 PICTURES = (".png", ".jpg", ".jpeg", ".webp")
 
 
@@ -21,12 +22,6 @@ def plain(message: str) -> str:
     message = re.sub(r'Parser key "(\w)":', r"-\1:", message)
     message = re.sub(r'Parser key "([\w.]+)":', r"--\1:", message)
     return re.sub(r"<class '(\w+)'>|typing\.(?=Literal)", r"\1", message)
-
-
-def fail(message: object, status: int = 2) -> NoReturn:
-    text = printable(" ".join(str(message).split()))
-    print(f"ldm-tutorial: error: {text}", file=sys.stderr)
-    raise SystemExit(status)
 
 
 def check_writable(folder: Path) -> None:
@@ -50,9 +45,21 @@ def check_picture(out: Path) -> None:
     check_writable(out.parent)
 
 
-def check_number(n: int, least: int, what: str) -> None:
+def check_number(n: int, least: int, what: str, most: int = MOST_IMAGES) -> None:
     if n < least:
         raise ValueError(f"-n {n}: give a number of {what} from {least} on")
+    if n > most:
+        raise ValueError(f"-n {n}: give a number of {what} up to {most}")
+
+
+def check_grid(n: int, size: int) -> None:
+    """Raise a ValueError if so many images would make an absurd picture."""
+    if n * max(size, 64) ** 2 > LARGEST:
+        raise ValueError(
+            f"-n {n}: a picture of so many images would have "
+            f"{n * max(size, 64) ** 2 / 1e6:,.0f} million pixels; give fewer, up to "
+            f"{LARGEST // max(size, 64) ** 2}"
+        )
 
 
 def check_seed(seed: int) -> None:
@@ -61,11 +68,16 @@ def check_seed(seed: int) -> None:
 
 
 def read_model(cls: type[Any], name: str) -> Any:
-    """A model from a folder or by a shipped name, on the best device.
+    """A model from a folder or by a shipped name, on the best device. What a user might
+    not expect is said: that a folder hides a shipped model, or that it is unfinished.
 
     Raises:
         ValueError: if its files do not fit each other.
     """
+    here = as_path(name)
+    if name in shipped() and here.is_dir():
+        found = here.resolve() if is_model(here) else "the shipped model"
+        print(f"{name}: taking {found}, since a folder {name} is here", file=sys.stderr)
     try:
         model = unfinished.load(cls, name)
         if unfinished.is_unfinished(name):
@@ -77,9 +89,13 @@ def read_model(cls: type[Any], name: str) -> Any:
         return model.to(machine.best_device())
     except (KeyError, TypeError, AttributeError, RuntimeError):
         raise ValueError(
-            f"the model in {find_model(name)} is damaged: its config.json and "
-            "model.safetensors do not fit; save or copy it again"
+            f"the model in {here if is_model(here) else find_model(name)} is damaged: "
+            "its config.json and model.safetensors do not fit; save or copy it again"
         ) from None
+
+
+def is_model(folder: Path) -> bool:
+    return (folder / "config.json").is_file() or unfinished.is_unfinished(folder)
 
 
 def kind_of(name: str) -> str | None:
@@ -87,7 +103,5 @@ def kind_of(name: str) -> str | None:
     if unfinished.is_unfinished(name):
         return unfinished.recipe_of(name)["model"]["kind"]
     path = find_model(name) / "config.json"
-    try:
-        return json.loads(path.read_text())["kind"]
-    except (ValueError, KeyError, TypeError):
-        raise ValueError(f"{path} is damaged; save or copy the model again") from None
+    mend = "save or copy the model again"
+    return get(read_json(path, mend), "kind", str, str(path))

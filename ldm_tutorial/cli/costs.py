@@ -6,7 +6,7 @@ from typing import Any
 from jsonargparse import Namespace
 
 from ldm_tutorial import machine
-from ldm_tutorial.cli.checks import check_number, check_writable
+from ldm_tutorial.cli.checks import check_grid, check_number, check_writable
 from ldm_tutorial.cost.against import time_libraries
 from ldm_tutorial.cost.benchmark import benchmark as run_benchmark
 from ldm_tutorial.cost.peers import check_installed, versions
@@ -22,6 +22,7 @@ def benchmark(options: Namespace) -> None:
     if options.repeats < 1:
         raise ValueError(f"--repeats {options.repeats}: give 1 or more")
     DataConfig(size=options.size).load("test")  # complains about a wrong size
+    check_grid(options.n, options.size)
     spaces = options.spaces.split(",") if options.spaces != "none" else []
     peers = options.against.split(",") if options.against else []
     check_installed(peers)

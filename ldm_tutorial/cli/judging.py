@@ -14,21 +14,23 @@ from torch import Tensor
 from ldm_tutorial import evaluation
 from ldm_tutorial.cli.capstone import capstone
 from ldm_tutorial.cli.checks import (
+    check_grid,
     check_number,
     check_picture,
     check_seed,
     kind_of,
     read_model,
 )
-from ldm_tutorial.cli.options import sampling, without
+from ldm_tutorial.cli.options import refuse_sampling, sampling, without
 from ldm_tutorial.cli.pictures import write_grid
 from ldm_tutorial.cli.progress import counting, judging_bar
 from ldm_tutorial.codec import LatentCodec
 from ldm_tutorial.data import DataConfig, data_config, stream
-from ldm_tutorial.data.card import card, is_folder, printable
+from ldm_tutorial.data.card import card, is_folder
 from ldm_tutorial.evaluation.batched import Progress
 from ldm_tutorial.evaluation.samples import judge, labels
 from ldm_tutorial.pipeline import LatentDiffusion
+from ldm_tutorial.text import printable
 from ldm_tutorial.training import folder
 
 REAL = "real"  # stands for a model whose samples are held-out images
@@ -70,6 +72,8 @@ def judge_model(
     """What to judge a model by, and what came out."""
     is_codec = kind_of(options.model) == "LatentCodec"
     model = read_model(LatentCodec if is_codec else LatentDiffusion, options.model)
+    if is_codec:
+        refuse_sampling(options, "an autoencoder")
     codec = model if is_codec else model.codec
     where = data_for(options, getattr(model, "image_size", None))
     report = {}
@@ -94,6 +98,7 @@ def judge_real(
     options: Namespace, progress: Progress
 ) -> tuple[DataConfig, dict[str, Any]]:
     """Real images in place of samples: what a perfect model would get."""
+    refuse_sampling(options, "real: what is judged")
     where = data_config(
         {},
         data=options.data,
@@ -160,6 +165,7 @@ def data_for(options: Namespace, image_size: int | None) -> DataConfig:
 
 def data(options: Namespace) -> None:
     check_number(options.n, 1, "images")
+    check_grid(options.n, options.size)
     if options.out:
         check_picture(options.out)
     config = DataConfig(**without(options, "n", "split", "out", "json"))

@@ -1,14 +1,14 @@
-"""The command line ``ldm-tutorial``. Bad input ends in one line and exit status 2."""
+"""The commands of ``ldm-tutorial`` and their parser; see ``start`` for what is around
+them."""
 
 import argparse
 import shlex
-import sys
 from dataclasses import fields
 from typing import Any, NoReturn
 
 from jsonargparse import ArgumentParser
 
-from ldm_tutorial.cli.checks import fail, plain
+from ldm_tutorial.cli.checks import plain
 from ldm_tutorial.cli.costs import benchmark, reproduce
 from ldm_tutorial.cli.handing_on import export
 from ldm_tutorial.cli.judging import data, evaluate
@@ -27,11 +27,14 @@ from ldm_tutorial.cli.options import (
     train_options,
 )
 from ldm_tutorial.cli.sampling import sample
+from ldm_tutorial.cli.start import fail, main
 from ldm_tutorial.cli.training import train_ldm, train_scenenet, train_vae
 from ldm_tutorial.data import DataConfig
 from ldm_tutorial.diffusion import Objective
 from ldm_tutorial.storage import config_to_dict
 from ldm_tutorial.training import presets, recipes
+
+__all__ = ["COMMANDS", "main", "run"]
 
 
 class OneLineParser(ArgumentParser):
@@ -41,29 +44,18 @@ class OneLineParser(ArgumentParser):
         fail(plain(message))
 
 
-def main(arguments: list[str] | None = None) -> None:
-    """Run one command; see ``ldm-tutorial --help``."""
-    arguments = sys.argv[1:] if arguments is None else arguments
+def run(arguments: list[str]) -> None:
+    """Run one command; ``start.main`` turns what goes wrong into one line."""
     arguments = [in_new_words(argument) for argument in arguments]
     given = shlex.join(["ldm-tutorial", *arguments])
-    try:
-        arguments, preset, pixels, flow = first_look(arguments)
-        parser, commands = build_parser(preset, pixels, flow)
-        options = parser.parse_args(arguments)
-        function, subparser = commands[options.command]
-        ready = subparser.instantiate(options[options.command])
-        ready.command_line = given
-        function(ready)
-    except (ValueError, OSError) as error:
-        fail(in_words(error))
-    except (RuntimeError, MemoryError) as error:
-        if isinstance(error, RuntimeError) and "memory" not in str(error).lower():
-            raise
-        fail("out of memory; take a smaller batch, smaller images or fewer of them")
-    except KeyboardInterrupt:
-        trains = bool(arguments) and arguments[0] in PRESETS
-        again = "; the same command again goes on from the last checkpoint"
-        fail("stopped" + again * trains, status=130)
+    arguments, preset, pixels, flow = first_look(arguments)
+    asked = arguments[0] if arguments else None
+    parser, commands = build_parser(preset, pixels, flow, asked)
+    options = parser.parse_args(arguments)
+    function, subparser = commands[options.command]
+    ready = subparser.instantiate(options[options.command])
+    ready.command_line = given
+    function(ready)
 
 
 def in_new_words(argument: str) -> str:
@@ -73,13 +65,6 @@ def in_new_words(argument: str) -> str:
     if name in OBJECTIVE or name.startswith("--schedule."):
         return f"--objective.{name[2:]}{equals}{value}"
     return argument
-
-
-def in_words(error: Exception) -> str:
-    """What the system complains about, without numbers and brackets."""
-    if isinstance(error, OSError) and error.filename and error.strerror:
-        return f"cannot open or write {error.filename}: {error.strerror.lower()}"
-    return str(error)
 
 
 def first_look(arguments: list[str]) -> tuple[list[str], str, bool, bool]:
@@ -109,8 +94,9 @@ def defaults(recipe: Any, flow: bool) -> dict[str, Any]:
     return values
 
 
-def build_parser(preset: str, pixels: bool, flow: bool):
-    """The parser, and for each command its function and its own parser."""
+def build_parser(preset: str, pixels: bool, flow: bool, asked: str | None):
+    """The parser, and for each command its function and its own parser; where one was
+    ``asked`` for, the others get no options, which take their time."""
     parser = OneLineParser(
         prog="ldm-tutorial",
         description="Train, sample and judge latent diffusion models.",
@@ -119,6 +105,10 @@ def build_parser(preset: str, pixels: bool, flow: bool):
     made = {}
     for name, (function, add_options, config, text) in COMMANDS.items():
         sub = OneLineParser(description=text)
+        made[name] = (function, sub)
+        if asked in COMMANDS and asked != name:
+            commands.add_subcommand(name, sub, help=text)
+            continue
         if name == "train-ldm" and flow:
             config = FlowRecipe
         add_options(sub)
@@ -131,7 +121,6 @@ def build_parser(preset: str, pixels: bool, flow: bool):
         if preset in table:
             sub.set_defaults(defaults(table[preset], flow))
         commands.add_subcommand(name, sub, help=text)
-        made[name] = (function, sub)
     return parser, made
 
 

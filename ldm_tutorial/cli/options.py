@@ -10,6 +10,7 @@ from ldm_tutorial import evaluation
 from ldm_tutorial.cli.handing_on import FORMATS
 from ldm_tutorial.cost.peers import PEERS
 from ldm_tutorial.cost.spaces import SPACES
+from ldm_tutorial.disk import as_path
 from ldm_tutorial.flow import FlowMatching
 from ldm_tutorial.samplers import SAMPLERS
 from ldm_tutorial.studies.reproduce import STUDIES
@@ -44,7 +45,7 @@ def train_options(
 ) -> None:
     parser.add_argument(
         "--out",
-        type=Path,
+        type=path,
         required=True,
         help="folder for weights, log and checkpoint; the same command again resumes",
     )
@@ -83,6 +84,20 @@ def ldm_options(parser: ArgumentParser) -> None:
     train_options(parser, presets.LDM_PRESETS)
 
 
+def path(text: str) -> Path:
+    """A path as a user writes it, for the parser."""
+    return as_path(text)
+
+
+SAMPLING = {
+    "steps": 50,
+    "sampler": "ddim",
+    "eta": 0.0,
+    "guidance_scale": 1.0,
+    "guidance_rescale": 0.0,
+}  # options of a sampler, and what they are by default
+
+
 def sampling_options(parser: ArgumentParser, n: int, text: str) -> None:
     parser.add_argument("-n", type=int, default=n, help=text)
     parser.add_argument("--steps", type=int, default=50, help="denoiser calls")
@@ -112,8 +127,16 @@ def sampling_options(parser: ArgumentParser, n: int, text: str) -> None:
 
 def sampling(options: Namespace) -> dict[str, Any]:
     """Those options as arguments of ``LatentDiffusion.sample``."""
-    names = ("steps", "sampler", "eta", "guidance_scale", "guidance_rescale")
-    return {name: getattr(options, name) for name in names}
+    return {name: getattr(options, name) for name in SAMPLING}
+
+
+def refuse_sampling(options: Namespace, what: str) -> None:
+    """Raise a ValueError for an option of a sampler where nothing is sampled."""
+    for name, default in SAMPLING.items():
+        if (given := getattr(options, name)) != default:
+            raise ValueError(
+                f"--{name} {given}: {what} is not sampled; leave --{name} out"
+            )
 
 
 def sample_options(parser: ArgumentParser) -> None:
@@ -121,7 +144,7 @@ def sample_options(parser: ArgumentParser) -> None:
         "--model", default="ldm-f8", help="folder of a model, or ldm-f8 (shipped)"
     )
     parser.add_argument(
-        "--out", type=Path, default=Path("grid.png"), help="the picture to write"
+        "--out", type=path, default=Path("grid.png"), help="the picture to write"
     )
     parser.add_argument("--label", type=str, help="class, as number or name")
     sampling_options(parser, 16, "number of images")
@@ -177,7 +200,7 @@ def data_options(parser: ArgumentParser) -> None:
     parser.add_argument(
         "--split", choices=["train", "validation", "test"], default="train"
     )
-    parser.add_argument("--out", type=Path, help="write a grid of images here")
+    parser.add_argument("--out", type=path, help="write a grid of images here")
     parser.add_argument("--json", action="store_true", help="print JSON")
 
 
@@ -194,7 +217,7 @@ def export_options(parser: ArgumentParser) -> None:
         help="onnx: for ONNX Runtime, in a browser or without PyTorch; diffusers: an "
         "autoencoder for diffusers.AutoencoderKL",
     )
-    parser.add_argument("--out", type=Path, required=True, help="folder to write to")
+    parser.add_argument("--out", type=path, required=True, help="folder to write to")
     parser.add_argument(
         "--fp16", action="store_true", help="save the weights as float16: half the size"
     )
@@ -222,7 +245,7 @@ def benchmark_options(parser: ArgumentParser) -> None:
     )
     parser.add_argument("--json", action="store_true", help="print JSON")
     parser.add_argument(
-        "--out", type=Path, help="folder for benchmark.json and benchmark.png"
+        "--out", type=path, help="folder for benchmark.json and benchmark.png"
     )
 
 
@@ -235,11 +258,11 @@ def reproduce_options(parser: ArgumentParser) -> None:
         help="smoke shows that it works, cpu and gpu are for the record",
     )
     parser.add_argument(
-        "--out", type=Path, help="its trainings; by default runs/studies/NAME-SCALE"
+        "--out", type=path, help="its trainings; by default runs/studies/NAME-SCALE"
     )
     parser.add_argument(
         "--results",
-        type=Path,
+        type=path,
         help="folder of the record; by default data/results, for smoke that of --out",
     )
     parser.add_argument("--arms", nargs="*", default=[], help="only these")

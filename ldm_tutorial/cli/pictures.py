@@ -7,8 +7,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from ldm_tutorial.data.card import printable
+from ldm_tutorial.disk import replacing
 from ldm_tutorial.records import to_bytes
+from ldm_tutorial.text import printable
 
 STRIP = 26  # pixels below an image for two lines of its name
 LEAST = 64  # side of an image that a name fits under
@@ -43,8 +44,9 @@ def write_grid(
     picture = Image.fromarray(pixels.numpy())
     for i, name in enumerate(names or ()):
         write_name(picture, name, (i % columns) * W, (i // columns + 1) * H - STRIP, W)
-    out.parent.mkdir(parents=True, exist_ok=True)
-    picture.save(out)
+    kind = Image.registered_extensions()[out.suffix.lower()]
+    with replacing(out) as new:
+        picture.save(new, kind)
 
 
 def write_name(picture, name: str, left: int, top: int, width: int) -> None:

@@ -3,7 +3,13 @@
 import torch
 from jsonargparse import Namespace
 
-from ldm_tutorial.cli.checks import check_number, check_picture, check_seed, read_model
+from ldm_tutorial.cli.checks import (
+    check_grid,
+    check_number,
+    check_picture,
+    check_seed,
+    read_model,
+)
 from ldm_tutorial.cli.options import sampling
 from ldm_tutorial.cli.pictures import write_grid
 from ldm_tutorial.data import batch_of
@@ -16,6 +22,7 @@ def sample(options: Namespace) -> None:
     check_seed(options.seed)
     check_picture(options.out)
     model = read_model(LatentDiffusion, options.model)
+    check_grid(options.n, model.image_size)
     label = options.label
     if label is not None and label not in model.classes and is_integer(label):
         label = int(label)

@@ -1,11 +1,11 @@
 """The commands that train."""
 
-import json
 import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict
+from functools import wraps
 from pathlib import Path
 from typing import Any, cast
 
@@ -22,17 +22,22 @@ from ldm_tutorial.cli.progress import counting, judging_bar
 from ldm_tutorial.codec import LatentCodec
 from ldm_tutorial.cost.efficiency import count_parameters
 from ldm_tutorial.data import Images, whole
-from ldm_tutorial.data.card import card, is_folder, printable
+from ldm_tutorial.data.card import card, is_folder
+from ldm_tutorial.disk import get, read_json
 from ldm_tutorial.evaluation.batched import draw, each_class
 from ldm_tutorial.landscapes.dataset import Landscapes
 from ldm_tutorial.landscapes.scenenet import SceneNet, accuracy
+from ldm_tutorial.limits import check_batch
 from ldm_tutorial.machine import environment
 from ldm_tutorial.noise import generators
 from ldm_tutorial.pipeline import LatentDiffusion
-from ldm_tutorial.records import write_record
+from ldm_tutorial.records import fingerprint, write_record
+from ldm_tutorial.storage import load_model
+from ldm_tutorial.text import printable
 from ldm_tutorial.training import fit, folder, recipes
 from ldm_tutorial.training.board import Board, tensorboard
 from ldm_tutorial.training.config import Log
+from ldm_tutorial.training.lock import locked
 from ldm_tutorial.training.loop import is_main_process
 from ldm_tutorial.training.recipes import LDMRecipe, SceneRecipe, VAERecipe
 from ldm_tutorial.vae import AutoencoderKL
@@ -73,9 +78,21 @@ def training_bar(
             bar.close()
 
 
+def in_its_folder(train: Callable[[Namespace], None]) -> Callable[[Namespace], None]:
+    """Let no other process train in the folder meanwhile."""
+
+    @wraps(train)
+    def alone(options: Namespace) -> None:
+        check_writable(options.out)
+        with locked(options.out, is_main_process()):
+            train(options)
+
+    return alone
+
+
+@in_its_folder
 def train_vae(options: Namespace) -> None:
     recipe = recipes.VAERecipe(**recipe_options(options))
-    check_writable(options.out)
     if finished(options, folder.settings(recipe)):
         return
     introduce(recipe, options.out)
@@ -92,11 +109,11 @@ def train_vae(options: Namespace) -> None:
         finish(options, codec, report)
 
 
+@in_its_folder
 def train_scenenet(options: Namespace) -> None:
     recipe = recipes.SceneRecipe(**recipe_options(options))
     if recipe.flip:
         raise ValueError("--flip: a landscape's factors have sides; leave it out")
-    check_writable(options.out)
     if finished(options, folder.settings(recipe)):
         return
     with training_bar(options, recipe.train.steps, board_of(options)) as callbacks:
@@ -109,9 +126,9 @@ def train_scenenet(options: Namespace) -> None:
         finish(options, net, report)
 
 
+@in_its_folder
 def train_ldm(options: Namespace) -> None:
     recipe = recipes.LDMRecipe(**recipe_options(options, "vae"))
-    check_writable(options.out)
     codec: fit.Codec = fit.PixelCodec(recipe.channels)
     if options.vae != "none":
         codec = read_model(LatentCodec, options.vae)
@@ -137,6 +154,7 @@ def train_ldm(options: Namespace) -> None:
 def introduce(recipe: VAERecipe | LDMRecipe, out: Path) -> None:
     """Look at the images, and say what was found, and what has changed since the run
     was begun; complain now about what would be missed at the end."""
+    check_batch(recipes.numbers_at_once(recipe))
     recipe.load("test")
     n = len(recipe.load("train", recipe.length)) * (1 + recipe.flip)
     if not is_main_process():
@@ -210,14 +228,28 @@ def finished(options: Namespace, described: dict[str, Any]) -> bool:
 
     Raises:
         ValueError: if the folder holds another run.
+
+    What is missing or damaged is made again, from the checkpoint.
     """
     folder.check_folder(options.out, described)
     try:
-        report = json.loads((options.out / "result.json").read_text())
+        report = read_json(options.out / "result.json")
     except (OSError, ValueError):
         return False
-    weights = options.out / "model.safetensors"
-    if report.get("fp16") != options.fp16 or not weights.exists():
+    known = report.get("digest") in (None, fingerprint(report))
+    asked = {"fp16": options.fp16, "steps": options.train.steps}
+    if not known or asked != {name: report.get(name) for name in asked}:
+        return False
+    try:
+        kind = get(read_json(options.out / "config.json"), "kind", str, "config.json")
+        load_model(options.out, kind)
+    except (OSError, ValueError):
+        if is_main_process():
+            print(
+                f"{options.out}: the finished model is damaged, or a part is missing; "
+                "its checkpoint gives it once more",
+                file=sys.stderr,
+            )
         return False
     if is_main_process():
         show(options, report)

@@ -4,10 +4,13 @@ Everything that is compared is timed in one run, in turns. Weights are new: the 
 does not depend on them.
 """
 
+import os
+import signal
 from collections.abc import Callable, Sequence
 from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
 from functools import partial
-from multiprocessing import get_context
+from multiprocessing import get_context, parent_process
 from threading import Event, Thread
 from typing import Any
 
@@ -124,8 +127,25 @@ def resident_bytes(name: str, size: int, n: int) -> int:
     """By how much a process grows that makes a model of SPACES and trains it for two
     steps on ``n`` images: weights, gradients, what the optimiser keeps, activations,
     and scratch space, in the memory of the CPU."""
-    with ProcessPoolExecutor(1, get_context("spawn")) as process:
-        return process.submit(grown, name, size, n).result()
+    spawn = get_context("spawn")
+    with ProcessPoolExecutor(1, spawn, end_with_parent) as process:
+        try:
+            return process.submit(grown, name, size, n).result()
+        except BrokenProcessPool:
+            raise MemoryError(f"the process that measured {name} was killed") from None
+
+
+def end_with_parent() -> None:
+    """Let this process end when the one that started it does, however that ends, and
+    leave Ctrl-C to it."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+
+    def wait() -> None:
+        if parent := parent_process():
+            parent.join()
+            os._exit(1)
+
+    Thread(target=wait, daemon=True).start()
 
 
 def grown(name: str, size: int, n: int) -> int:

@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from ldm_tutorial.cost.benchmark import DRAWN, HEADS, MEASURES
+from ldm_tutorial.disk import replacing
 from ldm_tutorial.records import Row
 
 
@@ -56,7 +57,8 @@ def figure(report: dict[str, Any], path: Path) -> None:
         axis.set_xticks(range(len(groups)), groups, fontsize=8)
         axis.set_ylabel(label)
         axis.legend(fontsize=7, ncols=3)
-    canvas.savefig(path, dpi=150)
+    with replacing(path) as new:
+        canvas.savefig(new, dpi=150, format="png")
 
 
 def space_bars(spaces: dict[str, Row]) -> tuple[dict[str, dict[str, float]], str]:

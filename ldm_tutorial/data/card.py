@@ -12,6 +12,9 @@ from ldm_tutorial.data.images import Framing
 from ldm_tutorial.data.look import Look, Progress
 from ldm_tutorial.data.sets import NAMES
 from ldm_tutorial.data.splits import SPLITS
+from ldm_tutorial.text import printable
+
+__all__ = ["printable"]  # it lay here once
 
 Left = dict[str, tuple[int, str]]
 
@@ -203,11 +206,6 @@ def add_facts(found: Card, known: Look, of_split: dict[str, str]) -> None:
     found.twins = len(twins)
     if found.held_out:
         found.shared = [g for g in twins if len({of_split[p] for p in g}) > 1]
-
-
-def printable(text: str) -> str:
-    """Text in which nothing steers a terminal: names of files may hold anything."""
-    return "".join(c if c.isprintable() else ascii(c)[1:-1] for c in text)
 
 
 def is_folder(config: DataConfig) -> bool:

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from ldm_tutorial.data.images import SUFFIXES, raster_suffixes
+from ldm_tutorial.disk import as_path
 
 ARCHIVES = (".zip", ".tar", ".tgz", ".gz", ".bz2", ".xz", ".7z", ".rar")
 NO_PICTURES = {"__MACOSX", "@eaDir", "$RECYCLE.BIN", "#recycle", "lost+found"}
@@ -82,7 +83,7 @@ def find_files(folder: str | os.PathLike) -> Found:
 
 def check_folder(folder: str | os.PathLike) -> Path:
     """The folder as a path, or one line that says why it is none."""
-    folder = Path(folder).expanduser()
+    folder = as_path(folder)
     if folder.is_file():
         if folder.suffix.lower() in ARCHIVES:
             raise ValueError(f"{folder} is an archive: unpack it and give the folder")

@@ -23,10 +23,11 @@ import numpy as np
 from ldm_tutorial.data.ends import what_is_wrong
 from ldm_tutorial.data.images import Framing, decode, reason, to_square
 from ldm_tutorial.data.sets import storage_root
-from ldm_tutorial.storage import write_json
+from ldm_tutorial.disk import read_json, write_json
 
 MOST = 200_000  # images that are decoded
 ROOM = 4 * 2**30  # bytes of pixels that are kept of a folder at most
+LONGEST = 2**27  # bytes of what is remembered of so many
 VERSION = 1
 
 Progress = Callable[[int, int], Any]
@@ -106,8 +107,8 @@ class Look:
                 data = file.read(length)
         except OSError:
             return None
-        if len(data) != length:
-            return None
+        if len(data) != length or digest_of(data) != fact.digest:
+            return None  # the image is decoded again
         return np.frombuffer(bytearray(data), np.uint8).reshape(self.shape)
 
 
@@ -164,8 +165,11 @@ def decoded(path: Path, framing: Framing) -> tuple[Fact, np.ndarray | None]:
         pixels = to_square(image, framing)
     except Exception as error:  # broken files make decoders fail in many ways
         return Fact(*stamp, reason(error, path)), None
-    digest = hashlib.blake2b(pixels.tobytes(), digest_size=12).hexdigest()
-    return Fact(*stamp, digest=digest, **facts), pixels
+    return Fact(*stamp, digest=digest_of(pixels.tobytes()), **facts), pixels
+
+
+def digest_of(pixels: bytes) -> str:
+    return hashlib.blake2b(pixels, digest_size=12).hexdigest()
 
 
 def look_at_ends(
@@ -256,7 +260,7 @@ def remembered(folder: Path, framing: Framing) -> Look | None:
     """What an earlier look has found, if it is still there and whole."""
     place = place_of(folder, framing)
     try:
-        saved = json.loads((place / "facts.json").read_text())
+        saved = read_json(place / "facts.json", longest=LONGEST)
         if saved["version"] != VERSION:
             return None
         facts = {path: Fact(*fact) for path, fact in saved["facts"].items()}

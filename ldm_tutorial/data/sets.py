@@ -23,6 +23,7 @@ from ldm_tutorial.data.splits import SPLITS, by_hash, carve
 
 NAMED = ("cifar10", "fashion_mnist", "flowers102", "eurosat", "celeba")
 NAMES = ("landscapes", *NAMED)
+LONGEST = 1_000_000_000  # images of a data set
 
 
 class Images(Protocol):
@@ -87,6 +88,8 @@ def load_dataset(
         raise ValueError(f"split must be one of {', '.join(SPLITS)}, not {split!r}")
     if length is not None and length < 1:
         raise ValueError(f"length must be at least 1, not {length!r}")
+    if length is not None and length > LONGEST:
+        raise ValueError(f"length must be at most {LONGEST}, not {length!r}")
     framing = Framing(size, fit, background, channels)
     if name == "landscapes":
         from ldm_tutorial.landscapes.dataset import Landscapes  # a wing

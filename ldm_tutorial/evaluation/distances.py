@@ -76,12 +76,17 @@ def covered(points: Tensor, centres: Tensor, k: int, chunk: int = 1024) -> float
 
 
 def check_sets(a: Tensor, b: Tensor, least: int) -> None:
-    """Raise a ValueError unless these are two sets of enough features."""
+    """Raise a ValueError unless these are two sets of enough features, all finite."""
     fit = a.ndim == b.ndim == 2 and a.shape[1] == b.shape[1]
     if not fit or min(len(a), len(b)) < least:
         raise ValueError(
             f"got features of shapes {tuple(a.shape)} and {tuple(b.shape)}; "
             f"give (n, d) and (m, d) with n and m at least {least}"
+        )
+    if not bool(a.isfinite().all() & b.isfinite().all()):
+        raise ValueError(
+            f"features of {len(a)} and {len(b)} images hold nan or infinity; give "
+            "finite images and weights"
         )
 
 

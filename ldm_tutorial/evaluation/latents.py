@@ -8,6 +8,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
+from ldm_tutorial.arguments import alike, number
 from ldm_tutorial.codec import LatentCodec
 from ldm_tutorial.gaussian import DiagonalGaussian
 from ldm_tutorial.metrics import psnr
@@ -90,7 +91,13 @@ def slerp(a: Tensor, b: Tensor, t: float) -> Tensor:
     Independent Gaussian vectors lie near a sphere; a straight line between two of them
     cuts through its empty inside, this one stays at its surface. Where the two are
     parallel, or one is 0, the arc is the straight line.
+
+    Raises:
+        TypeError, ValueError: for arrays that are not floats of one shape, or a t that
+            is not finite.
     """
+    alike("a", a, "b", b)
+    number("t", float(t))
     lengths = a.norm() * b.norm()
     angle = torch.acos(((a * b).sum() / lengths).clamp(-1, 1))
     if lengths == 0 or angle.sin() < 1e-3:  # (nearly) one line: no arc, or no one arc

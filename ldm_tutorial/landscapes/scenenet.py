@@ -31,7 +31,7 @@ from ldm_tutorial.landscapes.dataset import (
 )
 from ldm_tutorial.landscapes.factors import BIOMES, TIMES, TREES, Factors
 from ldm_tutorial.layers import Downsample, ResBlock, conv3x3, group_norm
-from ldm_tutorial.storage import config_from_dict, load_model, save_model
+from ldm_tutorial.storage import built, config_from_dict, load_model, save_model
 
 # What the network names, and how many choices there are.
 CHOICES = {
@@ -162,9 +162,11 @@ class SceneNet(nn.Module):
     def load(cls, folder: str | Path = "scenenet") -> "SceneNet":
         """Read a network from a folder, or a shipped one by its name; it is frozen."""
         config, tensors = load_model(folder, "SceneNet")
-        net = cls(config_from_dict(SceneNetConfig, config["scenenet"]))
-        net.load_state_dict(tensors)
-        return net.eval().requires_grad_(False)
+
+        def build() -> "SceneNet":
+            return cls(config_from_dict(SceneNetConfig, config["scenenet"]))
+
+        return built(build, tensors, folder).eval().requires_grad_(False)
 
 
 def body(width: int, kind: str) -> list[nn.Module]:

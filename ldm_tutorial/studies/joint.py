@@ -4,7 +4,6 @@ model is trained?
 All arms start from the same trained autoencoder and differ in what becomes of it.
 """
 
-import json
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -13,12 +12,13 @@ from typing import get_args
 import torch
 
 from ldm_tutorial.codec import LatentCodec
+from ldm_tutorial.disk import read_json, write_json
 from ldm_tutorial.evaluation import latents
 from ldm_tutorial.evaluation.reports import evaluate_codec
 from ldm_tutorial.evaluation.samples import evaluate_samples
 from ldm_tutorial.pipeline import LatentDiffusion
 from ldm_tutorial.records import Row
-from ldm_tutorial.storage import config_to_dict, write_json
+from ldm_tutorial.storage import config_to_dict
 from ldm_tutorial.studies.study import (
     DATA,
     LOOKS,
@@ -65,7 +65,7 @@ def train_both(
     def watch(model: LatentDiffusion, line: Log) -> None:
         if line["step"] % (4 * every) == 0:
             quality = evaluate_samples(model, DATA, scale.samples // 2, scale.steps)
-            known = json.loads(seen.read_text()) if seen.exists() else {}
+            known = read_json(seen) if seen.exists() else {}
             write_json(seen, known | {str(line["step"]): quality})
 
     quality, model = train_small_ldm(
@@ -81,7 +81,7 @@ def train_both(
         "reconstruction": evaluate_codec(codec, DATA, scale.judged),
         "latent_std": raw_spread(codec),
         "dimensions": latents.effective_dimensions(codec.encode(x, generator)),
-        "samples_along": json.loads(seen.read_text()),
+        "samples_along": read_json(seen),
         "samples": quality,
     }
     return row, {

@@ -6,11 +6,11 @@ beside it. An arm that is done is not run again; one that was stopped goes on. W
 ``--arms`` some are run again, or for the first time, and the record keeps the others.
 """
 
-import json
 from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
+from ldm_tutorial.disk import as_path, get, read_json, replacing
 from ldm_tutorial.records import Row, known, write_record
 from ldm_tutorial.storage import config_to_dict
 from ldm_tutorial.studies.attribution import attribution_arms
@@ -26,7 +26,7 @@ from ldm_tutorial.studies.samplers import sampler_arms
 from ldm_tutorial.studies.scaling import scaling_arms
 from ldm_tutorial.studies.speed import speed_arms
 from ldm_tutorial.studies.star_probe import probe_arms
-from ldm_tutorial.studies.study import SCALES, Study, run_arm
+from ldm_tutorial.studies.study import SCALES, Study, read_row, run_arm
 from ldm_tutorial.studies.time_to_quality import time_arms
 from ldm_tutorial.training.folder import refuse_other
 
@@ -103,8 +103,10 @@ def reproduce(
             other settings.
     """
     study, settings = known(STUDIES, name, "study"), known(SCALES, scale, "scale")
-    out = Path(out or Path("runs", "studies", f"{name}-{scale}"))
-    results = Path(results or (out if scale == "smoke" else Path("data", "results")))
+    out = Path("runs", "studies", f"{name}-{scale}") if out is None else as_path(out)
+    if results is None:
+        results = out if scale == "smoke" else Path("data", "results")
+    results = as_path(results)
     arms = study.arms(settings)
     for arm in only:
         known(arms, arm, "arm")
@@ -118,7 +120,7 @@ def reproduce(
     old = recorded(path, described)
     done = {arm: out / arm / "row.json" for arm in arms}
     new = {
-        arm: json.loads(file.read_text())
+        arm: read_row(file)
         for arm, file in done.items()
         if file.exists() and (not only or arm in only or arm not in old["rows"])
     }
@@ -126,8 +128,8 @@ def reproduce(
         return None
     for arm in new:
         for picture in (out / arm).glob("*.png"):
-            (results / name).mkdir(parents=True, exist_ok=True)
-            (results / name / f"{arm}-{picture.name}").write_bytes(picture.read_bytes())
+            with replacing(results / name / f"{arm}-{picture.name}") as new_picture:
+                new_picture.write_bytes(picture.read_bytes())
     report = {
         "study": name,
         "question": study.question,
@@ -149,9 +151,11 @@ Run = dict[str, Any]
 def recorded(path: Path, described: dict[str, Any]) -> dict[str, Any]:
     """The record at ``path``, empty if there is none of this scale."""
     if path.exists():
-        found = json.loads(path.read_text())
+        found = read_json(path, "move it away")
+        parts = {"scale": dict, "rows": dict, "runs": list}
+        scale, *_ = (get(found, part, kind, str(path)) for part, kind in parts.items())
         try:
-            refuse_other(path, found["scale"], described)
+            refuse_other(path, scale, described)
             return found
         except ValueError:  # it is of another scale, and will be replaced
             pass

@@ -6,6 +6,7 @@ from pathlib import Path
 import torch
 
 from ldm_tutorial.data import whole
+from ldm_tutorial.disk import replacing
 from ldm_tutorial.evaluation.batched import draw, in_batches
 from ldm_tutorial.evaluation.features import JUDGE, feature_function
 from ldm_tutorial.evaluation.sets import compare_features
@@ -36,8 +37,8 @@ def judge_sampler(scale: Scale, sampler: str, folder: Path) -> tuple[Row, Pictur
         seen = folder / f"{steps}.pt"
         if not seen.exists():
             x = draw(model, y, steps, 1.0, generators(0, n), sampler=sampler)
-            folder.mkdir(parents=True, exist_ok=True)
-            torch.save((in_batches(embed, x), x[0].clone()), seen)
+            with replacing(seen) as new:
+                torch.save((in_batches(embed, x), x[0].clone()), new)
         features, first = torch.load(seen)
         quality[steps] = compare_features(features, real, other)
         pictures.append(first)

@@ -3,7 +3,6 @@
 ``reproduce.py`` lists the studies themselves.
 """
 
-import json
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, replace
@@ -16,16 +15,17 @@ from torch import Tensor
 from ldm_tutorial.codec import Codec, LatentCodec
 from ldm_tutorial.cost.efficiency import count_parameters
 from ldm_tutorial.data import DataConfig, whole
+from ldm_tutorial.disk import get, read_json, write_json
 from ldm_tutorial.evaluation.batched import draw, through
 from ldm_tutorial.evaluation.reports import evaluate_codec
 from ldm_tutorial.evaluation.samples import evaluate_samples
 from ldm_tutorial.machine import environment
 from ldm_tutorial.pipeline import LatentDiffusion
 from ldm_tutorial.records import Row, write_pictures
-from ldm_tutorial.storage import write_json
 from ldm_tutorial.training.config import Log, TrainConfig
 from ldm_tutorial.training.fit import train_ldm, train_vae
-from ldm_tutorial.training.folder import refuse_other
+from ldm_tutorial.training.folder import read_log, refuse_other
+from ldm_tutorial.training.lock import locked
 from ldm_tutorial.training.losses import VAELossConfig
 from ldm_tutorial.training.recipes import LDMRecipe, VAERecipe
 from ldm_tutorial.unet import UNetConfig
@@ -127,26 +127,38 @@ class Study:
 def run_arm(run: Arm, folder: Path, described: dict[str, Any]) -> Row:
     """The row of an arm, run now unless it is done already."""
     path = folder / "row.json"
-    if path.exists():
-        saved = json.loads(path.read_text())
-        refuse_other(folder, saved["scale"], described)
-        return saved["row"]
-    start = time.perf_counter()
-    row, pictures = run(folder)
-    elapsed = time.perf_counter() - start
-    for name, x in pictures.items():
-        write_pictures(folder / f"{name}.png", x)
-    trainings = [log.parent for log in folder.glob("*/metrics.jsonl")]
-    seconds = sum(last_line(training)["seconds"] for training in trainings) or elapsed
-    made = {"seconds": round(seconds)} | environment()
-    write_json(path, {"scale": described, "made": made, "row": row})
-    return row
+    with locked(folder):
+        if path.exists():
+            saved = read_row(path)
+            refuse_other(folder, saved["scale"], described)
+            return saved["row"]
+        start = time.perf_counter()
+        row, pictures = run(folder)
+        elapsed = time.perf_counter() - start
+        for name, x in pictures.items():
+            write_pictures(folder / f"{name}.png", x)
+        trainings = [log.parent for log in folder.glob("*/metrics.jsonl")]
+        trained = sum(last_line(training)["seconds"] for training in trainings)
+        made = {"seconds": round(trained or elapsed)} | environment()
+        write_json(path, {"scale": described, "made": made, "row": row})
+        return row
+
+
+def read_row(path: Path) -> dict[str, Any]:
+    """What an arm that is done has left.
+
+    Raises:
+        ValueError: if it is damaged, or of another program.
+    """
+    saved = read_json(path, "remove it to run this arm again")
+    for part in ("scale", "made", "row"):
+        get(saved, part, dict, str(path))
+    return saved
 
 
 def read_lines(training: Path) -> list[Log]:
     """The log of a training."""
-    lines = (training / "metrics.jsonl").read_text().splitlines()
-    return [json.loads(line) for line in lines]
+    return read_log(training / "metrics.jsonl")
 
 
 def last_line(training: Path) -> Log:
@@ -155,9 +167,7 @@ def last_line(training: Path) -> Log:
 
 def trained_vae(recipe: VAERecipe, folder: Path) -> LatentCodec:
     """The autoencoder of a recipe; trained now, or read if that is done."""
-    if (folder / "model.safetensors").exists():
-        return LatentCodec.load(folder)
-    return train_vae(recipe, folder)[0]
+    return done(LatentCodec, folder) or train_vae(recipe, folder)[0]
 
 
 def trained_ldm(
@@ -167,9 +177,20 @@ def trained_ldm(
     watch: Callable[[LatentDiffusion, Log], Any] | None = None,
 ) -> LatentDiffusion:
     """The diffusion model of a recipe; trained now, or read if that is done."""
-    if (folder / "model.safetensors").exists():
-        return LatentDiffusion.load(folder)
-    return train_ldm(recipe, codec, folder, watch=watch)[0]
+    model = done(LatentDiffusion, folder)
+    return model or train_ldm(recipe, codec, folder, watch=watch)[0]
+
+
+def done(cls: type[Any], folder: Path) -> Any:
+    """The model of a training that has ended; None if it was stopped anywhere, be it
+    while the model was written: its checkpoint gives it once more."""
+    try:
+        return cls.load(folder)
+    except (FileNotFoundError, ValueError):
+        model, checkpoint = folder / "model.safetensors", folder / "checkpoint.pt"
+        if model.exists() and not checkpoint.exists():
+            raise
+        return None
 
 
 def vae_recipe(scale: Scale, seed: int = 0, kl_weight: float = 1e-3, **shape: Any):

@@ -5,7 +5,6 @@ seconds for a training step here, so many there. A training then gets as many st
 its budget buys, and a busy moment of the machine changes nothing.
 """
 
-import json
 from collections.abc import Callable
 from dataclasses import replace
 from functools import partial
@@ -23,11 +22,12 @@ from ldm_tutorial.cost.efficiency import (
 )
 from ldm_tutorial.cost.spaces import SPACES, Space
 from ldm_tutorial.diffusion import Objective
+from ldm_tutorial.disk import read_json, write_json
 from ldm_tutorial.evaluation.reports import evaluate_codec
 from ldm_tutorial.evaluation.samples import evaluate_samples
 from ldm_tutorial.machine import best_device
 from ldm_tutorial.records import Row
-from ldm_tutorial.storage import config_to_dict, write_json
+from ldm_tutorial.storage import config_to_dict
 from ldm_tutorial.studies.study import (
     DATA,
     Arm,
@@ -182,7 +182,7 @@ def shared_prices(
         shared.mkdir(parents=True, exist_ok=True)
         prices = price_list(batch, scale.repeats, scale.vae.precision, spaces)
         write_json(path, prices)
-    return json.loads(path.read_text())
+    return read_json(path)
 
 
 def codec_within_budget(

@@ -4,6 +4,8 @@ import math
 from dataclasses import dataclass
 from typing import Literal, get_args
 
+from ldm_tutorial.arguments import number, positive, whole
+
 Log = dict[str, float]
 Precision = Literal["no", "bf16", "fp16"]
 
@@ -54,13 +56,13 @@ class TrainConfig:
         least = dict.fromkeys(("steps", "batch_size", "log_every", "accumulate"), 1)
         least |= {"checkpoint_every": 1, "validate_every": 1}
         least |= {"warmup_steps": 0, "num_workers": 0}
-        least |= {"weight_decay": 0, "gradient_clip": 0, "seed": 0}
         for name, bound in least.items():
-            if not bound <= getattr(self, name) < math.inf:
-                raise ValueError(f"{name}={getattr(self, name)}; give {bound} or more")
-        if not 0 < self.learning_rate < math.inf:
-            raise ValueError(f"learning_rate={self.learning_rate}; give more than 0")
-        if not 0 <= self.ema_decay < 1:
+            whole(name, getattr(self, name), bound)
+        number("weight_decay", self.weight_decay, 0)
+        number("gradient_clip", self.gradient_clip, 0)
+        positive("learning_rate", self.learning_rate)
+        whole("seed", self.seed, 0)
+        if not 0 <= number("ema_decay", self.ema_decay, 0) < 1:
             raise ValueError(f"ema_decay={self.ema_decay}; give 0, or up to below 1")
         if self.seed >= 2**63:
             raise ValueError(f"seed={self.seed}; give less than 2**63")

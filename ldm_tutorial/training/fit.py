@@ -12,11 +12,11 @@ from torch.utils.data import Dataset, TensorDataset
 
 from ldm_tutorial.codec import Codec, LatentCodec, PixelCodec
 from ldm_tutorial.data import NAMES, DataConfig, Images, batch_of, stream
+from ldm_tutorial.disk import as_path, write_json
 from ldm_tutorial.landscapes.dataset import Landscapes
 from ldm_tutorial.landscapes.scenenet import SceneNet, Scenes, SceneTraining
 from ldm_tutorial.machine import best_device
 from ldm_tutorial.pipeline import LatentDiffusion
-from ldm_tutorial.storage import find_model, write_json
 from ldm_tutorial.training import unfinished
 from ldm_tutorial.training.config import Log
 from ldm_tutorial.training.folder import check_folder, settings
@@ -85,7 +85,7 @@ def train_vae(
     else:
         codec = LatentCodec.fit(vae, some_images(data))
     codec.freeze()
-    if out and is_main_process():
+    if out is not None and is_main_process():
         codec.save(out)
     return codec, log
 
@@ -109,13 +109,7 @@ def start_from(recipe: VAERecipe, vae: AutoencoderKL) -> LatentCodec | None:
                 "init, a trained autoencoder"
             )
         return None
-    try:
-        codec = unfinished.load(LatentCodec, recipe.init)
-    except (KeyError, TypeError, AttributeError, RuntimeError):
-        raise ValueError(
-            f"the model in {find_model(recipe.init)} is damaged: its config.json and "
-            "model.safetensors do not fit; save or copy it again"
-        ) from None
+    codec = unfinished.load(LatentCodec, recipe.init)
     has = codec.vae.config
     grows = not has.head_channels and recipe.vae.head_channels
     asked = replace(recipe.vae, head_channels=0) if grows else recipe.vae
@@ -177,11 +171,13 @@ def train_ldm(
     torch.manual_seed(recipe.train.seed)
     classes = tuple(data.classes)
     model = build_ldm(recipe, codec, classes, denoiser=denoiser).to(best_device())
-    if recipe.init:
+    if recipe.init is not None:
         start_denoiser(recipe.init, model)
-    finished = other_decoder(recipe.decoder, codec) if recipe.decoder else None
-    if out:
-        check_folder(Path(out), described)
+    finished = None
+    if recipe.decoder is not None:
+        finished = other_decoder(recipe.decoder, codec)
+    if out is not None:
+        check_folder(as_path(out), described)
     frozen = recipe.autoencoder == "frozen"
     module: nn.Module = model
     if not frozen:
@@ -209,7 +205,7 @@ def train_ldm(
         finish_codec(autoencoder(model), recipe.autoencoder, some_images(data))
     if finished:
         model.codec = finished.to(best_device())
-    if out and is_main_process():
+    if out is not None and is_main_process():
         model.save(out)
     return model, log
 
@@ -321,7 +317,7 @@ def train_scenenet(
     log = Run(recipe, settings(recipe), out, on_log, on_start).train(module, scenes)
     net.eval().requires_grad_(False)
     net.fit_spread(some_images(scenes.landscapes))
-    if out and is_main_process():
+    if out is not None and is_main_process():
         net.save(out)
     return net, log
 
@@ -356,8 +352,8 @@ class Run:
     ) -> list[Log]:
         """Train, or go on with a training that was stopped."""
         config, out = self.recipe.train, self.out
-        if out:
-            check_folder(Path(out), self.described)
+        if out is not None:
+            check_folder(as_path(out), self.described)
         shown = self.shown
         return train(
             module,
@@ -372,8 +368,8 @@ class Run:
         )
 
     def _start(self, step: int) -> None:
-        if self.out and is_main_process():
-            write_json(Path(self.out) / "recipe.json", self.described)
+        if self.out is not None and is_main_process():
+            write_json(as_path(self.out) / "recipe.json", self.described)
         if self.on_start:
             self.on_start(step)
 

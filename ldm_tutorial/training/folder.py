@@ -6,16 +6,25 @@ that holds something else is refused before anything in it is touched.
 
 import hashlib
 import json
-import os
 import re
+from copy import deepcopy
 from pathlib import Path
 from typing import Any, cast
 
-import torch
 from torch import nn
 
 from ldm_tutorial.data import NAMES, DataConfig
-from ldm_tutorial.storage import config_to_dict, find_model, write_json
+from ldm_tutorial.disk import (
+    as_path,
+    get,
+    parsed,
+    read_bytes,
+    read_json,
+    replacing,
+    write_json,
+)
+from ldm_tutorial.storage import config_to_dict, find_model
+from ldm_tutorial.training.checkpoint import PARTS, read_checkpoint, write_checkpoint
 from ldm_tutorial.training.config import Log
 
 # Settings that a run may go on with others of: those that cannot change what a training
@@ -31,6 +40,17 @@ HARMLESS = {
 }
 
 
+# Files of a run that are written beside their place first; see ``disk.replacing``.
+WRITTEN: tuple[str, ...] = (
+    "checkpoint.pt",
+    "metrics.jsonl",
+    "model.safetensors",
+    "config.json",
+)
+WRITTEN += ("recipe.json", "result.json", "train_config.json")
+LONGEST_LOG = 2**27  # bytes
+
+
 class RunFolder:
     """The files of one run: its log and its last checkpoint."""
 
@@ -41,16 +61,16 @@ class RunFolder:
         state: dict[str, Any],
         writes: bool = True,
     ):
-        self.out = Path(out) if out else None
+        self.out = as_path(out) if out is not None else None
         self.settings, self.state = settings, state
         self.writes = writes and self.out is not None
         self.step, self.seconds = 0, 0.0
         self.lines: list[Log] = []
         if self.out:
-            self.out.mkdir(parents=True, exist_ok=True)
-            self._resume(self.out)
-            self._read_log(self.out)
+            self.lines = self._resume(self.out)
         if self.writes:
+            for name in WRITTEN:  # half of a file, from a process that was killed
+                self._file(name + ".new").unlink(missing_ok=True)
             self._rewrite_log()
 
     def _file(self, name: str) -> Path:
@@ -58,93 +78,98 @@ class RunFolder:
         assert self.out is not None
         return self.out / name
 
-    def _resume(self, out: Path) -> None:
+    def _resume(self, out: Path) -> list[Log]:
+        """Take up the state of the last checkpoint; gives the log up to there."""
         saved = read_checkpoint(out)
         if saved is None:
-            return
-        refuse_other(out, saved["config"], self.settings)
+            read_log(out / "metrics.jsonl")  # complains if it is not one of ours
+            return []
+        refuse_other(out, saved["config"], self.settings, grows="steps")
         try:
             for name, part in self.state.items():
-                if name in saved or name != "finite":  # older checkpoints do not count
-                    part.load_state_dict(saved[name])
-        except (RuntimeError, ValueError, KeyError):
+                if name in saved or name in PARTS:  # older ones have fewer
+                    # A copy: the file that the tensors lie in will be replaced.
+                    part.load_state_dict(deepcopy(saved[name]))
+        except (RuntimeError, ValueError, KeyError, TypeError, AttributeError):
             raise ValueError(
                 f"{out} holds a run of another model; choose another folder, or "
                 "the same model to go on with that run"
             ) from None
-        self.step, self.seconds = saved["step"], saved["seconds"]
-
-    def _read_log(self, out: Path) -> None:
-        """Keep the lines up to the checkpoint: later ones will be made again."""
-        path = out / "metrics.jsonl"
-        for text in path.read_text().splitlines() if path.exists() else []:
-            try:
-                line = json.loads(text)
-            except json.JSONDecodeError:  # the process died while it wrote this line
-                break
-            if line["step"] <= self.step:
-                self.lines.append(line)
+        self.step, self.seconds = saved["step"], float(saved["seconds"])
+        if self.step > self.settings.get("steps", self.step):
+            raise ValueError(
+                f"{out} holds a run of {self.step} steps, and "
+                f"{self.settings['steps']} were asked for; give as many, or more"
+            )
+        if "log" in saved:
+            return [json.loads(line) for line in saved["log"].splitlines()]
+        lines = read_log(out / "metrics.jsonl")  # checkpoints of old have no log
+        return [line for line in lines if line["step"] <= self.step]
 
     def _rewrite_log(self) -> None:
-        new = self._file("metrics.jsonl.new")
-        new.write_text("".join(json.dumps(line) + "\n" for line in self.lines))
-        os.replace(new, self._file("metrics.jsonl"))
+        with replacing(self._file("metrics.jsonl")) as new:
+            new.write_text(as_text(self.lines))
 
     def log(self, line: Log) -> None:
         self.lines.append(line)
         if self.writes:
             with self._file("metrics.jsonl").open("a") as file:
-                file.write(json.dumps(line) + "\n")
+                file.write(as_text([line]))
 
     def checkpoint(self, step: int, seconds: float) -> None:
-        """Write the state so that a crash leaves the old checkpoint or the new one."""
+        """Write the state so that a crash leaves the old checkpoint or the new one. The
+        log lies in it too: what happens to its file does no harm."""
         if not self.writes:
             return
         state = {name: part.state_dict() for name, part in self.state.items()}
         state |= {"step": step, "seconds": seconds, "config": self.settings}
-        new = self._file("checkpoint.pt.new")
-        with new.open("wb") as file:
-            torch.save(state, file)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(new, self._file("checkpoint.pt"))
+        state |= {"log": as_text(self.lines)}
+        write_checkpoint(self._file("checkpoint.pt"), state)
         write_json(self._file("train_config.json"), self.settings)
 
 
-def read_checkpoint(out: Path) -> dict[str, Any] | None:
-    """The checkpoint in a folder, or None if there is none.
+def as_text(lines: list[Log]) -> str:
+    return "".join(json.dumps(line) + "\n" for line in lines)
+
+
+def read_log(path: Path) -> list[Log]:
+    """The lines of a log, if there is one. A last line without its end is left out: a
+    process died while it wrote it.
 
     Raises:
-        ValueError: if it cannot be read.
+        ValueError: if it is damaged, or no log of a training.
     """
-    path = out / "checkpoint.pt"
     if not path.exists():
-        return None
-    with path.open("rb") as file:
-        try:
-            saved = torch.load(file, map_location="cpu", weights_only=True)
-        except Exception:  # a broken file makes torch fail in many ways
-            saved = {}
-    if saved.keys() >= {"module", "ema", "optimizer", "step", "seconds", "config"}:
-        return saved
-    raise ValueError(
-        f"{path} is damaged or no checkpoint; put a copy in its place, or move it away "
-        "to train from the start"
-    )
+        return []
+    mend = "put a copy in its place, or choose another folder"
+    *whole, _ = read_bytes(path, mend, LONGEST_LOG).split(b"\n")
+    lines = []
+    for number, text in enumerate(whole, 1):
+        name = f"{path}, line {number},"
+        line = parsed(text, name, mend)
+        get(line, "step", int, name)
+        lines.append(line)
+    return lines
 
 
 def refuse_other(
-    out: Path, saved: dict[str, Any], asked: dict[str, Any], prefix: str = ""
+    out: Path,
+    saved: dict[str, Any],
+    asked: dict[str, Any],
+    prefix: str = "",
+    grows: str = "",
 ) -> None:
     """Raise a ValueError that names the first setting in which two runs differ.
 
     Settings are nested dictionaries; one that is missing on a side is not compared, nor
-    is one that cannot change the result.
+    is one that cannot change the result. The one named ``grows`` may be larger now.
     """
     for name in [name for name in asked if name in saved and name not in HARMLESS]:
         old, new, name = saved[name], asked[name], prefix + name
         if isinstance(old, dict) and isinstance(new, dict):
-            refuse_other(out, old, new, name + ".")
+            refuse_other(out, old, new, name + ".", grows)
+        elif name == grows and isinstance(old, int) and old < new:
+            continue
         elif old != new:
             raise ValueError(
                 f"{out} holds a run with {name}={old}, and {name}={new} was asked for; "
@@ -189,21 +214,30 @@ def check_folder(out: Path, described: dict[str, Any]) -> None:
     """
     path = out / "recipe.json"
     started = (out / "checkpoint.pt").exists()
-    if (out / "model.safetensors").exists() and not started:
-        raise ValueError(
-            f"{out} holds a finished model without its checkpoint.pt, and training "
-            "would overwrite it; choose another folder"
-        )
-    if started and path.exists():
-        try:
-            saved = json.loads(path.read_text())
-        except ValueError:
+    for name in ("model.safetensors", "config.json"):
+        if (out / name).exists() and not started:
             raise ValueError(
-                f"{path} is damaged; put a copy in its place, or choose another folder"
-            ) from None
+                f"{out} holds a finished model ({name}) without its checkpoint.pt, and "
+                "training would overwrite it; choose another folder"
+            )
+    if path.exists():
+        saved = read_recipe(path)
         if same_kind_of_data(saved, described):
             saved = {k: v for k, v in saved.items() if k != "data"}
-        refuse_other(out, saved, described)
+        if started:
+            refuse_other(out, saved, described, grows="train.steps")
+
+
+def read_recipe(path: Path) -> dict[str, Any]:
+    """A ``recipe.json``.
+
+    Raises:
+        ValueError: if it is damaged, or of another program.
+    """
+    mend = "put a copy in its place, or choose another folder"
+    recipe = read_json(path, mend)
+    get(recipe, "kind", str, str(path))
+    return recipe
 
 
 def same_kind_of_data(saved: Any, asked: dict[str, Any]) -> bool:
@@ -218,13 +252,19 @@ def same_kind_of_data(saved: Any, asked: dict[str, Any]) -> bool:
 def what_changed(out: Path, described: dict[str, Any], images: int) -> list[str]:
     """What is different since a run was begun, though it goes on: in words."""
     try:
-        saved = json.loads((out / "recipe.json").read_text())
-        before = json.loads((out / "train_config.json").read_text())["images"]
-    except (OSError, ValueError, KeyError, TypeError):
+        saved = read_json(out / "recipe.json")
+        before = read_json(out / "train_config.json")["images"]
+    except (OSError, ValueError, KeyError):
         return []  # no run, or none that was begun with images
     changes = []
-    if isinstance(saved, dict) and saved.get("data") != described.get("data"):
+    if saved.get("data") != described.get("data"):
         changes.append(f"the images were in {saved.get('data')}")
+    steps = [d.get("train", {}).get("steps") for d in (saved, described)]
+    if steps[0] != steps[1]:
+        changes.append(
+            f"{steps[0]} steps were asked for, and now {steps[1]}: the learning rate "
+            "goes on along the longer curve"
+        )
     if before != images:
         changes.append(f"there were {before} images to train on, and now {images}")
     return changes
@@ -233,14 +273,9 @@ def what_changed(out: Path, described: dict[str, Any], images: int) -> list[str]
 def trained_on(folder: str | Path) -> dict[str, Any]:
     """The ``recipe.json`` beside a model, or {} if there is none, as with the shipped
     ones (which were trained on landscapes of 64 x 64 pixels)."""
-    place = Path(folder)
+    place = as_path(folder)
     if not (place / "checkpoint.pt").exists():
         place = find_model(folder)
     path = place / "recipe.json"
-    try:
-        found = json.loads(path.read_text()) if path.exists() else {}
-    except ValueError:
-        found = None
-    if not isinstance(found, dict):
-        raise ValueError(f"{path} is damaged; remove it, or put a copy in its place")
-    return found
+    mend = "remove it, or put a copy in its place"
+    return read_json(path, mend) if path.exists() else {}

@@ -19,12 +19,14 @@ from torch import Tensor, nn
 from torch.utils.data import DataLoader, Dataset
 
 from ldm_tutorial.noise import SharedGenerator
+from ldm_tutorial.stopping import asked, at_the_end_of_a_step, stop_if_asked
 from ldm_tutorial.training.batches import StepSampler, batches, loss_of, moved
 from ldm_tutorial.training.board import tensorboard
 from ldm_tutorial.training.config import Log, TrainConfig, learning_rate
 from ldm_tutorial.training.ema import EMA
 from ldm_tutorial.training.finite import FiniteSteps
 from ldm_tutorial.training.folder import RunFolder
+from ldm_tutorial.training.lock import locked
 from ldm_tutorial.training.processes import (
     Processes,
     each_alone,
@@ -77,9 +79,9 @@ def train(
 
     Raises:
         ValueError: if ``out`` holds a checkpoint of another config or model, or a
-            damaged one; if nothing in the module can be trained; if the device does
-            not know the precision; if ten steps in a row are not finite; or if weights
-            stop being finite.
+            damaged one; if another process trains in it; if nothing in the module can
+            be trained; if the device does not know the precision; if ten steps in a row
+            are not finite; or if weights stop being finite.
     """
     parameters = trainable(module)
     device = parameters[0].device
@@ -104,6 +106,8 @@ def train(
         joined_processes(device) as processes,
         forked_random_state(device),
         processes.shared_dropout(module) as masks,
+        locked(out, processes.is_main),
+        at_the_end_of_a_step(),
     ):
         rank, world = processes.rank, processes.world
         sampler = StepSampler(settings["images"], config, 0, rank, world)
@@ -156,10 +160,14 @@ def train(
             if show and processes.is_main and (last or done % show_every == 0):
                 with forked_random_state(device), ema.in_place():
                     show_in_evaluation(module, show, done)
-            if last or done % config.checkpoint_every == 0:
+            # Several processes must agree, which costs time: not at every step.
+            stop = (world == 1 or bool(line)) and asked(device, world > 1)
+            if last or stop or done % config.checkpoint_every == 0:
                 finite.check(done)
                 check_finite(done, parameters)
                 run.checkpoint(done, time.perf_counter() - start)
+            if stop:
+                stop_if_asked()
     ema.copy_to_module()
     module.eval()
     return run.lines

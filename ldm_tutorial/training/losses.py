@@ -15,6 +15,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from ldm_tutorial.arguments import alike, number, whole
 from ldm_tutorial.gaussian import DiagonalGaussian
 from ldm_tutorial.training.bands import band_distance
 from ldm_tutorial.training.discriminator import DiscriminatorConfig
@@ -79,14 +80,11 @@ class VAELossConfig:
             "contrast_weight",
             "band_weight",
             "adversarial_weight",
-            "adversarial_start",
             "r1_weight",
         ):
-            value = getattr(self, name)
-            if not 0 <= value < float("inf"):
-                raise ValueError(f"{name}={value}; give 0 or more")
-        if self.r1_every < 1:
-            raise ValueError(f"r1_every={self.r1_every}; give 1 or more")
+            number(name, getattr(self, name), 0)
+        whole("adversarial_start", self.adversarial_start, 0)
+        whole("r1_every", self.r1_every)
 
 
 def reconstruction_loss(
@@ -99,8 +97,9 @@ def reconstruction_loss(
     ``weight``, which broadcasts.
 
     Raises:
-        ValueError: for another kind.
+        ValueError: for another kind, or images of other shapes: they are not broadcast.
     """
+    alike("x_hat", x_hat, "x", x)
     if kind == "l1":
         return (weight * (x_hat - x).abs()).mean()
     if kind == "l2":

@@ -11,6 +11,7 @@ from ldm_tutorial.data import DataConfig
 from ldm_tutorial.diffusion import Objective
 from ldm_tutorial.dit import DiT, DiTConfig
 from ldm_tutorial.landscapes.scenenet import SceneNetConfig
+from ldm_tutorial.limits import check_batch, check_limits, check_model
 from ldm_tutorial.pipeline import LatentDiffusion
 from ldm_tutorial.training.config import TrainConfig
 from ldm_tutorial.training.losses import VAELossConfig
@@ -96,10 +97,9 @@ class SceneRecipe(DataConfig):
 
 def build_vae(recipe: VAERecipe) -> AutoencoderKL:
     """The untrained autoencoder of a recipe."""
-    check_counts(
-        recipe.vae, "in_channels", "latent_channels", "channels", "num_res_blocks"
-    )
     check_size(recipe.size, recipe.vae.downsampling)
+    check_batch(numbers_at_once(recipe))
+    check_model(lambda: AutoencoderKL(recipe.vae))
     return AutoencoderKL(recipe.vae)
 
 
@@ -113,6 +113,7 @@ def build_ldm(
     """The untrained model of a recipe, with the channels and classes that fit; with a
     ``denoiser`` of one's own in place of the recipe's."""
     check_training(recipe, codec)
+    check_batch(numbers_at_once(recipe))
     return LatentDiffusion(
         codec,
         denoiser or build_denoiser(recipe, codec, len(classes)),
@@ -128,13 +129,14 @@ def build_denoiser(recipe: LDMRecipe, codec: Codec, num_classes: int) -> nn.Modu
     fitting: dict[str, Any] = {"in_channels": channels, "num_classes": num_classes}
     if recipe.denoiser == "dit":
         dit = replace(recipe.dit, **fitting)
-        check_counts(dit, "patch_size", "width", "depth", "mlp_ratio")
         check_size(recipe.size, recipe.size // height * dit.patch_size)
+        check_model(lambda: DiT(dit))
         return DiT(dit)
     unet = replace(recipe.unet, **fitting)
-    check_counts(unet, "channels", "num_res_blocks", "patch_size")
     halvings = unet.patch_size * 2 ** (len(unet.channels) - 1)
     check_size(recipe.size, recipe.size // height * halvings)
+    check_levels(unet)
+    check_model(lambda: UNet(unet))
     return UNet(unet)
 
 
@@ -183,12 +185,32 @@ def check_channels(recipe: LDMRecipe, codec: Codec | None) -> None:
         )
 
 
+def check_levels(unet: UNetConfig) -> None:
+    """Raise a ValueError for attention at a level that there is not; the levels that
+    are the default may be more than there are."""
+    levels, there = unet.attention_levels, len(unet.channels)
+    wrong = [level for level in levels if not 0 <= level < there]
+    if wrong and levels != UNetConfig.attention_levels:
+        raise ValueError(
+            f"attention_levels={levels}: channels={unet.channels} has the levels 0 to "
+            f"{there - 1}; give some of them, or none: []"
+        )
+
+
+def numbers_at_once(recipe: VAERecipe | LDMRecipe) -> int:
+    """How many numbers the images have that are computed at once."""
+    images = recipe.train.batch_size // recipe.train.accumulate
+    return images * recipe.channels * recipe.size**2
+
+
 def check_counts(config: Any, *names: str) -> None:
-    """Raise a ValueError for a field with a number below 1, or without any."""
+    """Raise a ValueError for a field with a number below 1, or without any, and for
+    absurd sizes."""
     for name in names:
         value = getattr(config, name)
         if min(value if isinstance(value, tuple) else (value,), default=0) < 1:
             raise ValueError(f"{name}={value}; give 1 or more")
+    check_limits(vars(config))
 
 
 def check_size(size: int, multiple: int) -> None:

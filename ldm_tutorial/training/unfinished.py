@@ -13,18 +13,20 @@ from torch import Tensor
 
 from ldm_tutorial.codec import LatentCodec
 from ldm_tutorial.data import data_config, stream
+from ldm_tutorial.disk import as_path, read_json
 from ldm_tutorial.pipeline import LatentDiffusion
-from ldm_tutorial.storage import describe, save_model
-from ldm_tutorial.training.folder import read_checkpoint
+from ldm_tutorial.storage import built, describe, save_model
+from ldm_tutorial.training.checkpoint import read_checkpoint
 
 MEASURED = 512  # images that the latents of an unfinished autoencoder are measured on
 
 
 def is_unfinished(folder: str | Path) -> bool:
     """Whether a folder holds a run with a checkpoint and no model yet."""
-    names = ("recipe.json", "checkpoint.pt", "model.safetensors")
-    recipe, checkpoint, model = ((Path(folder) / name).is_file() for name in names)
-    return recipe and checkpoint and not model
+    place = as_path(folder)
+    names = ("recipe.json", "checkpoint.pt", "model.safetensors", "config.json")
+    recipe, checkpoint, *model = ((place / name).is_file() for name in names)
+    return recipe and checkpoint and not all(model)
 
 
 def model_of(module: LatentDiffusion | LatentCodec) -> dict[str, Any]:
@@ -55,13 +57,11 @@ def recipe_of(folder: str | Path) -> dict[str, Any]:
     Raises:
         ValueError: if it is damaged, or from a run that does not say what it trains.
     """
-    path = Path(folder) / "recipe.json"
-    try:
-        recipe = json.loads(path.read_text())
-        if isinstance(recipe["model"]["kind"], str):
-            return recipe
-    except (ValueError, KeyError, TypeError):
-        pass
+    path = as_path(folder) / "recipe.json"
+    recipe = read_json(path)
+    model = recipe.get("model")
+    if isinstance(model, dict) and isinstance(model.get("kind"), str):
+        return recipe
     raise ValueError(
         f"{folder} holds a run that is not finished, and {path.name} does not say what "
         "it trains; go on with the run to its end"
@@ -76,7 +76,7 @@ def load(cls: type[Any], name: str | Path) -> Any:
     """
     if not is_unfinished(name):
         return cls.load(name)
-    recipe, folder = recipe_of(name), Path(name)
+    recipe, folder = recipe_of(name), as_path(name)
     config = dict(recipe["model"])
     kind = config.pop("kind")
     wanted = "LatentCodec" if cls is LatentCodec else cls.__name__
@@ -84,7 +84,7 @@ def load(cls: type[Any], name: str | Path) -> Any:
         raise ValueError(f"{name} holds a model of kind {kind!r}; wanted {wanted!r}")
     tensors = averaged(folder)
     if cls is LatentCodec:
-        return measured(config, tensors, recipe)
+        return measured(config, tensors, recipe, folder)
     with TemporaryDirectory() as place:
         save_model(place, kind, config, tensors)
         return cls.load(place)
@@ -102,16 +102,19 @@ def averaged(folder: Path) -> dict[str, Tensor]:
 
 
 def measured(
-    config: dict[str, Any], tensors: dict[str, Tensor], recipe: dict[str, Any]
+    config: dict[str, Any],
+    tensors: dict[str, Tensor],
+    recipe: dict[str, Any],
+    place: Path,
 ) -> LatentCodec:
     """An autoencoder, and what its latents are like on the images of its recipe."""
-    codec = LatentCodec.from_config(config)
-    codec.vae.load_state_dict({k.removeprefix("vae."): v for k, v in tensors.items()})
+    weights = {k.removeprefix("vae."): v for k, v in tensors.items()}
+    vae = built(lambda: LatentCodec.from_config(config).vae, weights, place)
     data = data_config(recipe).load("train", MEASURED)
-    return LatentCodec.fit(codec.vae, (x for x, _ in stream(data, MEASURED)))
+    return LatentCodec.fit(vae, (x for x, _ in stream(data, MEASURED)))
 
 
 def unfinished_step(folder: str | Path) -> int:
     """How many steps an unfinished run has done."""
-    saved: Any = read_checkpoint(Path(folder))
+    saved: Any = read_checkpoint(as_path(folder))
     return saved["step"]

@@ -372,7 +372,7 @@ def test_a_damaged_start_is_refused_in_one_line(trained):
     config["vae"]["channels"] = [8, 8, 32, 32]
     with open(path, "w") as file:
         json.dump(config, file)
-    with pytest.raises(ValueError, match="is damaged: its config"):
+    with pytest.raises(ValueError, match="is damaged: they are not what was saved"):
         fit.train_vae(replace(RECIPE, init=trained[1]))
 
 

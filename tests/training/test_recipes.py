@@ -122,18 +122,11 @@ def test_presets_have_the_same_names_everywhere():
     "recipe, message",
     [
         (replace(VAE, size=24, vae=VAEConfig(downsampling=16)), "size=24.*of 16$"),
-        (replace(VAE, vae=VAEConfig(channels=())), r"channels=\(\); give 1 or more"),
-        (replace(VAE, vae=VAEConfig(latent_channels=0)), "latent_channels=0; give 1"),
-        (replace(VAE, vae=VAEConfig(num_res_blocks=0)), "num_res_blocks=0; give 1"),
-        (replace(VAE, vae=VAEConfig(in_channels=0)), "in_channels=0; give 1 or more"),
         (replace(LDM, size=24, unet=UNetConfig(channels=(32,) * 5)), "multiple of 16$"),
-        (replace(LDM, unet=UNetConfig(patch_size=0)), "patch_size=0; give 1 or more"),
-        (replace(LDM, unet=UNetConfig(channels=(0,))), r"channels=\(0,\); give 1"),
         (replace(LDM, unet=UNetConfig(channels=(40,))), "make the channels a multiple"),
         (replace(LDM, autoencoder="thawed"), "'thawed' is unknown; choose frozen, det"),
         (replace(LDM, autoencoder="joint"), "'joint' was asked of a pixel model"),
         (replace(LDM, denoiser="mlp"), "denoiser='mlp' is unknown; choose unet, dit$"),
-        (replace(DIT, dit=DiTConfig(depth=0)), "depth=0; give 1 or more"),
         (replace(DIT, dit=DiTConfig(patch_size=5)), "give a multiple of 5$"),
         (replace(DIT, autoencoder="joint-aligned"), "reads features of a UNet"),
         (
@@ -251,7 +244,7 @@ def test_latents_of_any_data_set_can_be_cached(vae):
         ({"vae": replace(VAE.vae, latent_channels=8)}, "vae.latent_channels=4, and"),
         ({"vae": replace(VAE.vae, channels=(8,))}, r"vae.channels=\[8, 8, 16, 16\], a"),
         ({"loss": replace(VAE.loss, kl_weight=0.1)}, "loss.kl_weight=0.001, and"),
-        ({"train": replace(TRAIN, steps=7)}, "train.steps=6, and train.steps=7 was"),
+        ({"train": replace(TRAIN, steps=5)}, "train.steps=6, and train.steps=5 was"),
     ],
 )
 def test_another_recipe_is_refused_in_the_same_folder(vae, other, message):
@@ -289,7 +282,7 @@ def test_download_may_be_left_out_when_resuming(vae):
 def test_a_model_without_its_run_is_not_overwritten(vae, tmp_path):
     vae[0].save(tmp_path)
     before = snapshot(tmp_path)
-    with pytest.raises(ValueError, match=r"a finished model without its checkpoint"):
+    with pytest.raises(ValueError, match=r"a finished model .* without its checkpoint"):
         fit.train_vae(VAE, tmp_path)
     assert snapshot(tmp_path) == before
 
@@ -297,9 +290,9 @@ def test_a_model_without_its_run_is_not_overwritten(vae, tmp_path):
 def test_a_damaged_recipe_is_named(vae, tmp_path):
     shutil.copytree(vae[2], tmp_path / "copy")
     (tmp_path / "copy" / "recipe.json").write_text('{"size": ')
-    with pytest.raises(ValueError, match=r"recipe\.json is damaged; put a copy"):
+    with pytest.raises(ValueError, match=r"recipe\.json is damaged: .*; put a copy"):
         fit.train_vae(VAE, tmp_path / "copy")
-    with pytest.raises(ValueError, match=r"recipe\.json is damaged; remove it"):
+    with pytest.raises(ValueError, match=r"recipe\.json is damaged: .*remove it"):
         folder.trained_on(tmp_path / "copy")
 
 
