@@ -19,8 +19,6 @@ from torch import Tensor, nn
 from ldm_tutorial.disk import as_path, parsed, read_json, replacing, write_json
 from ldm_tutorial.limits import check_limits
 
-__all__ = ["write_json"]  # it lay here once
-
 PACKAGE = Path(__file__).resolve().parent
 ROOTS = (PACKAGE.parent / "data", PACKAGE / "_data")
 DIGEST = "digest"  # its place among the metadata of the weights

@@ -8,7 +8,7 @@ from jsonargparse import Namespace
 from ldm_tutorial.cli.checks import check_writable, read_model
 from ldm_tutorial.cli.options import sampling
 from ldm_tutorial.cli.progress import judging_bar
-from ldm_tutorial.data.card import printable
+from ldm_tutorial.disk import write_json
 from ldm_tutorial.evaluation.capstone import cpu_seconds, find_run, judge_capstone
 from ldm_tutorial.evaluation.leaderboard import (
     add_card,
@@ -18,7 +18,7 @@ from ldm_tutorial.evaluation.leaderboard import (
     read_card,
 )
 from ldm_tutorial.pipeline import LatentDiffusion
-from ldm_tutorial.storage import write_json
+from ldm_tutorial.text import printable
 
 FIXED = {"data": None, "size": None, "features": None, "n": 512, "seed": 0}
 

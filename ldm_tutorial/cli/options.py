@@ -186,12 +186,12 @@ def capstone_options(parser: ArgumentParser) -> None:
     parser.add_argument(
         "--name", type=str, default="", help="capstone: your name on the card"
     )
-    parser.add_argument("--out", type=Path, help="capstone: file for the card (JSON)")
+    parser.add_argument("--out", type=path, help="capstone: file for the card (JSON)")
     parser.add_argument(
-        "--board", type=Path, help="capstone: leaderboard (JSON) to put the card on"
+        "--board", type=path, help="capstone: leaderboard (JSON) to put the card on"
     )
     parser.add_argument(
-        "--card", type=Path, help="capstone: a card to put on --board, unjudged"
+        "--card", type=path, help="capstone: a card to put on --board, unjudged"
     )
 
 

@@ -14,8 +14,6 @@ from ldm_tutorial.data.sets import NAMES
 from ldm_tutorial.data.splits import SPLITS
 from ldm_tutorial.text import printable
 
-__all__ = ["printable"]  # it lay here once
-
 Left = dict[str, tuple[int, str]]
 
 

@@ -5,7 +5,6 @@ uses. What it cost is read from the records of its trainings. Both are on a card
 """
 
 import hashlib
-import json
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -13,6 +12,7 @@ from typing import Any
 
 from ldm_tutorial.codec import LatentCodec
 from ldm_tutorial.data import DataConfig, Images
+from ldm_tutorial.disk import read_json
 from ldm_tutorial.evaluation.batched import Progress
 from ldm_tutorial.evaluation.samples import evaluate_samples
 from ldm_tutorial.landscapes.dataset import Landscapes
@@ -20,7 +20,7 @@ from ldm_tutorial.machine import environment
 from ldm_tutorial.pipeline import LatentDiffusion
 from ldm_tutorial.records import fingerprint
 from ldm_tutorial.storage import find_model, shipped
-from ldm_tutorial.training.folder import digest
+from ldm_tutorial.training.folder import digest, read_log
 
 BUDGET = 600.0  # seconds of one core, over all trainings
 IMAGES = 1000
@@ -109,7 +109,7 @@ def cpu_seconds(model: Path, vae: Path | None = None) -> dict[str, Any]:
             f"{model} has the decoder of {found['recipe']['decoder']}, whose cost no "
             "record here tells; leave decoder out, or give a shipped one"
         )
-    codec = json.loads((model / "recipe.json").read_text()).get("codec")
+    codec = read_json(model / "recipe.json").get("codec")
     if codec != "pixels" and codec not in free_codecs():
         if vae is None:
             raise ValueError(
@@ -154,9 +154,8 @@ def record_of(folder: Path) -> dict[str, Any]:
     """
     path = folder / "result.json"
     try:
-        record = json.loads(path.read_text())
-        lines = (folder / "metrics.jsonl").read_text().splitlines()
-        last = json.loads(lines[-1])["seconds"]
+        record = read_json(path)
+        last = read_log(folder / "metrics.jsonl")[-1]["seconds"]
     except (OSError, ValueError, KeyError, IndexError, TypeError):
         raise ValueError(
             f"{folder} is no finished training: it needs result.json and metrics.jsonl "

@@ -4,9 +4,9 @@ import json
 from pathlib import Path
 from typing import Any
 
+from ldm_tutorial.disk import read_bytes, read_json, write_json
 from ldm_tutorial.evaluation.capstone import BUDGET, IMAGES, VERSION
 from ldm_tutorial.records import fingerprint
-from ldm_tutorial.storage import write_json
 
 Card = dict[str, Any]
 
@@ -20,12 +20,12 @@ def read_card(path: Path) -> Card:
     Raises:
         ValueError: if it is none, or was changed by hand.
     """
+    mend = "give the card.json of a capstone"
+    text = read_bytes(path, mend)
     try:
-        card = json.loads(path.read_text("utf8"))
-    except ValueError:
-        raise ValueError(
-            f"{path} is no JSON; give the card.json of a capstone"
-        ) from None
+        card = json.loads(text)
+    except (ValueError, RecursionError):  # the latter for a hundred thousand brackets
+        raise ValueError(f"{path} is no JSON; {mend}") from None
     check_card(card, str(path))
     return card
 
@@ -62,7 +62,7 @@ def read_board(path: Path) -> dict[str, Any]:
     if not path.exists():
         return {"version": VERSION, "budget": BUDGET, "images": IMAGES, "cards": []}
     try:
-        board = json.loads(path.read_text("utf8"))
+        board = read_json(path)
         cards = board["cards"]
         head = (board["version"], board["budget"], board["images"])
     except (ValueError, KeyError, TypeError):

@@ -16,9 +16,9 @@ import torch
 from torch import Tensor, nn
 
 from ldm_tutorial.codec import LatentCodec
+from ldm_tutorial.disk import write_json
 from ldm_tutorial.interop.diffusers_config import read_config, read_scale, write_config
 from ldm_tutorial.layers import Attention, ResBlock
-from ldm_tutorial.storage import write_json
 from ldm_tutorial.vae import AutoencoderKL
 
 WEIGHTS = "diffusion_pytorch_model.safetensors"

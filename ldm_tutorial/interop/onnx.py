@@ -28,8 +28,9 @@ import torch
 from torch import Tensor, nn
 
 from ldm_tutorial.codec import LatentCodec
+from ldm_tutorial.disk import write_json
 from ldm_tutorial.pipeline import LatentDiffusion
-from ldm_tutorial.storage import describe, write_json
+from ldm_tutorial.storage import describe
 
 NEEDED = ("onnx", "onnxscript", "onnxruntime")
 WEIGHTS = "model.safetensors"

@@ -135,7 +135,6 @@ def build_denoiser(recipe: LDMRecipe, codec: Codec, num_classes: int) -> nn.Modu
     unet = replace(recipe.unet, **fitting)
     halvings = unet.patch_size * 2 ** (len(unet.channels) - 1)
     check_size(recipe.size, recipe.size // height * halvings)
-    check_levels(unet)
     check_model(lambda: UNet(unet))
     return UNet(unet)
 
@@ -182,18 +181,6 @@ def check_channels(recipe: LDMRecipe, codec: Codec | None) -> None:
         raise ValueError(
             f"the autoencoder knows images of {made_for} channels, and channels="
             f"{recipe.channels} was asked for; give {made_for}"
-        )
-
-
-def check_levels(unet: UNetConfig) -> None:
-    """Raise a ValueError for attention at a level that there is not; the levels that
-    are the default may be more than there are."""
-    levels, there = unet.attention_levels, len(unet.channels)
-    wrong = [level for level in levels if not 0 <= level < there]
-    if wrong and levels != UNetConfig.attention_levels:
-        raise ValueError(
-            f"attention_levels={levels}: channels={unet.channels} has the levels 0 to "
-            f"{there - 1}; give some of them, or none: []"
         )
 
 

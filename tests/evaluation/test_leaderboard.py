@@ -88,6 +88,15 @@ def test_what_is_no_card_stays_off_the_board(changed, words, tmp_path):
         read_card(tmp_path / "card.json")
 
 
+@pytest.mark.parametrize("text", ["{", 100_000 * "[", "\0"])
+def test_a_file_that_holds_no_card_gets_one_line(text, tmp_path):
+    (tmp_path / "card.json").write_text(text)
+    with pytest.raises(ValueError, match=r"is no JSON; give the card\.json"):
+        read_card(tmp_path / "card.json")
+    with pytest.raises(ValueError, match=r"is no regular file; give the card\.json"):
+        read_card(tmp_path)
+
+
 @pytest.mark.parametrize("text", ["{", "[]", '{"cards": []}', "null"])
 def test_what_is_no_board_is_left_as_it_is(text, tmp_path):
     path = tmp_path / "board.json"
