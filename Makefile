@@ -20,7 +20,8 @@ unexport PYTHONPATH PYTHONHOME
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help book test notebooks colab pages playground lint format lock clean
+.PHONY: help book test notebooks colab pages playground fuzz \
+    mutants lint format lock clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' Makefile
@@ -52,6 +53,13 @@ pages: book ## look at the built book in Chromium (needs node, npm and chromium)
 	@npm install --silent --no-save --prefix _build/browser playwright-core axe-core
 	@$(BIN)/python -m pytest -m slow tests/book/test_pages.py \
 	    tests/book/test_playground_page.py $(ARGS)
+
+fuzz: $(READY) ## damage files of every kind at random; SECONDS=60 SEED=0
+	@$(BIN)/python -m tests.fuzz $(or $(SECONDS),60) $(or $(SEED),0)
+
+# MODULES limits the work, ARGS="--sample 40" takes so many of each; goes on where it was
+mutants: $(READY) ## put one fault at a time into the library: do the tests notice?
+	@$(BIN)/python -m tests.mutants $(MODULES) $(ARGS)
 
 lint: $(READY) ## check style, formatting and types, chapters included
 	@$(BIN)/ruff check .

@@ -13,11 +13,11 @@ import torch
 from torch import Tensor
 
 from ldm_tutorial.arguments import floating, number, positive, whole
-from ldm_tutorial.limits import check_limits
+from ldm_tutorial.limits import MOST, check_limits
 
 ScheduleName = Literal["linear", "scaled_linear", "cosine"]
 
-MOST_STEPS = 1_000_000  # T; neighbouring levels of more are one number in float32
+MOST_STEPS = MOST["num_train_timesteps"]
 
 
 @dataclass(frozen=True)

@@ -127,7 +127,7 @@ TABLE = {
     # schedule
     "linear of 0": (lambda: NoiseSchedule.linear(0), "timesteps=0; give 1 or more"),
     "linear of 2.5": (lambda: NoiseSchedule.linear(2.5), "=2.5; give a whole number"),
-    "linear of 10^9": (lambda: NoiseSchedule.linear(10**9), "give 1 to 1000000"),
+    "linear of 10^9": (lambda: NoiseSchedule.linear(10**9), "give 1 to 100000$"),
     "linear from 0": (
         lambda: NoiseSchedule.linear(9, 0.0),
         "beta_start=0.0; give more",
@@ -176,7 +176,7 @@ TABLE = {
     ),
     "schedule config, T": (
         lambda: ScheduleConfig(num_train_timesteps=10**9),
-        "=1000000000; give 1 to 1000000",
+        "=1000000000; give 1 to 100000$",
     ),
     "timesteps of a truth": (
         lambda: NoiseSchedule.linear(9).timesteps(True),
