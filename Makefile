@@ -12,6 +12,7 @@ JOBS ?= logical
 VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
+FLOORS := _build/floors
 UV := $(BIN)/python -m uv
 export VIRTUAL_ENV := $(abspath $(VENV))
 # Threads that wait asleep: on shared cores, spinning ones cost a factor of ten.
@@ -21,7 +22,7 @@ unexport PYTHONPATH PYTHONHOME
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
 .PHONY: help book test notebooks colab pages playground fuzz \
-    mutants lint format lock clean
+    mutants kills floors lint format lock clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' Makefile
@@ -60,6 +61,19 @@ fuzz: $(READY) ## damage files of every kind at random; SECONDS=60 SEED=0
 # MODULES limits the work, ARGS="--sample 40" takes so many of each; goes on where it was
 mutants: $(READY) ## put one fault at a time into the library: do the tests notice?
 	@$(BIN)/python -m tests.mutants $(MODULES) $(ARGS)
+
+# TRIES SIGKILLs, and a fifth as many SIGTERMs
+kills: $(READY) ## kill trainings and studies at random moments: do they end the same?
+	@$(BIN)/python -m tests.kills $(or $(TRIES),100) --seconds 3600
+
+# An environment of its own, as large as .venv
+floors: ## run the unit tests with the lowest versions that pyproject.toml states
+	@test -x $(FLOORS)/bin/python || $(PYTHON) -m venv $(FLOORS)
+	@$(FLOORS)/bin/python -m pip install --quiet --disable-pip-version-check uv
+	@VIRTUAL_ENV=$(abspath $(FLOORS)) $(FLOORS)/bin/python -m uv pip install --quiet \
+	    --resolution lowest-direct -e ".[book,test]"
+	@$(FLOORS)/bin/python -m pytest -n $(JOBS) --maxprocesses 4 --dist loadfile \
+	    tests --ignore tests/book $(ARGS)
 
 lint: $(READY) ## check style, formatting and types, chapters included
 	@$(BIN)/ruff check .
