@@ -14,6 +14,7 @@ from ldm_tutorial.arguments import floating
 from ldm_tutorial.gaussian import DiagonalGaussian
 from ldm_tutorial.layers import (
     Attention,
+    Blocks,
     Downsample,
     ResBlock,
     Upsample,
@@ -44,7 +45,7 @@ class Encoder(nn.Module):
             for _ in range(config.num_res_blocks):
                 blocks.append(resblock(config, width, wider))
                 width = wider
-        self.blocks = nn.Sequential(*blocks, *middle(config, width))
+        self.blocks = Blocks(*blocks, *middle(config, width))
         self.out = nn.Sequential(
             group_norm(width, config.norm_num_groups), nn.SiLU(), conv3x3(width, 2 * C)
         )
@@ -75,7 +76,7 @@ class Decoder(nn.Module):
             for _ in range(config.num_res_blocks + (config.layout != "compact")):
                 blocks.append(resblock(config, width, narrower))
                 width = narrower
-        self.blocks = nn.Sequential(*blocks)
+        self.blocks = Blocks(*blocks)
         self.out = nn.Sequential(
             group_norm(width, config.norm_num_groups), nn.SiLU(), *head(width, config)
         )

@@ -7,6 +7,7 @@ from torch.testing import assert_close
 
 from ldm_tutorial.layers import (
     Attention,
+    Blocks,
     Downsample,
     ResBlock,
     TimeEmbedding,
@@ -77,3 +78,42 @@ def test_time_embedding_tells_all_times_apart():
     emb = TimeEmbedding(32)(torch.arange(1000))
     distances = torch.cdist(emb, emb) + torch.eye(1000) * 1e3
     assert emb.shape == (1000, 32) and float(distances.detach().min()) > 1e-4
+
+
+def test_blocks_of_large_images_keep_less_and_give_the_same_gradients(monkeypatch):
+    """As nn.Sequential, whether layers are computed again or not."""
+    torch.manual_seed(0)
+    blocks = Blocks(ResBlock(8, 8), ResBlock(8, 8))
+    for parameter in blocks.parameters():
+        nn.init.normal_(parameter, std=0.1)
+    x = torch.randn(2, 8, 16, 16)
+
+    def gradients():
+        kept = 0
+
+        def keep(tensor):
+            nonlocal kept
+            kept += tensor.numel()
+            return tensor
+
+        with torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor):
+            loss = blocks(x).square().mean()
+        return kept, torch.autograd.grad(loss, list(blocks.parameters()))
+
+    whole_kept, whole = gradients()
+    monkeypatch.setattr("ldm_tutorial.layers.RECOMPUTE_ABOVE", 8 * 16 * 16 - 1)
+    less_kept, again = gradients()
+    assert less_kept < whole_kept / 3
+    assert_close(again, whole)
+    monkeypatch.setattr("ldm_tutorial.layers.RECOMPUTE_ABOVE", 8 * 16 * 16)
+    assert gradients()[0] == whole_kept
+
+
+def test_blocks_without_gradients_are_computed_once(monkeypatch):
+    monkeypatch.setattr("ldm_tutorial.layers.RECOMPUTE_ABOVE", 0)
+    monkeypatch.setattr("ldm_tutorial.layers.checkpoint", None)
+    blocks, x = Blocks(nn.SiLU()), torch.ones(1, 1, 2, 2)
+    with torch.no_grad():
+        assert blocks(x).shape == x.shape
+    with pytest.raises(TypeError):
+        blocks(x)
