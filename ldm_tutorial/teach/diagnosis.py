@@ -1,10 +1,21 @@
 """What went wrong: the mistake behind a wrong answer, if it can be told."""
 
+import time
 from collections.abc import Callable
+from itertools import combinations
 
 import torch
 from torch import Tensor
 
+from ldm_tutorial.teach.kinds import (
+    alike,
+    another_order,
+    changed_argument,
+    localised,
+    once_too_often,
+    same,
+    without_effect,
+)
 from ldm_tutorial.teach.task import (
     Case,
     Exercise,
@@ -15,7 +26,20 @@ from ldm_tutorial.teach.task import (
     numbers,
     values,
 )
+from ldm_tutorial.teach.terms import one_result, other_factor, reduced
 from ldm_tutorial.teach.words import figure
+
+FACTORS = (
+    (2.302585, ", which is ln 10"),
+    (0.434294, ", which is one over ln 10"),
+    (0.693147, ", which is ln 2"),
+    (1.442695, ", which is one over ln 2"),
+    (3.321928, ", which is log2 of 10"),
+    (6.283185, ", which is 2π"),
+    (1.414214, ", which is the root of 2"),
+    (0.707107, ", which is the root of ½"),
+)
+SECONDS = 6.0  # that all guesses together may take
 
 
 def diagnose(exercise: Exercise, runs: list[Run]) -> tuple[str, str]:
@@ -32,32 +56,26 @@ def diagnose(exercise: Exercise, runs: list[Run]) -> tuple[str, str]:
     return "", pattern(exercise, runs, given)
 
 
-def alike(runs: list[Run], other: Callable) -> bool:
-    """Whether another function answers all cases as was done, by an error of the same
-    kind too; at least one answer must be none."""
-    if all(run.error for run in runs):
-        return False
-    for run in runs:
-        again = attempt(other, run.case)
-        if type(run.error) is not type(again.error):
-            return False
-        given, wanted = (measured(run.case, r.output) for r in (run, again))
-        if run.error is None and not same(given, wanted, run.case):
-            return False
-    return True
-
-
-def same(a: Measured, b: Measured, case: Case) -> bool:
-    """Whether two answers to a case agree, shapes and undefined values included."""
-    got, want = numbers(a), numbers(b)
-    if got is None or want is None:
-        return a is not None and a == b
-    if [x.shape for x in got] != [x.shape for x in want]:
-        return False
-    return all(
-        torch.allclose(x.double(), y.double(), case.rtol, case.atol, equal_nan=True)
-        for x, y in zip(got, want, strict=True)
+def guess(exercise: Exercise, function: Callable, runs: list[Run]) -> str:
+    """The first sentence that fits, within a few seconds."""
+    right = [attempt(exercise.reference, run.case) for run in runs]
+    tries = (
+        lambda: another_order(exercise, runs),
+        lambda: without_effect(exercise, function, runs),
+        lambda: changed_argument(exercise, function, runs, right),
+        lambda: reduced(exercise, runs, right),
+        lambda: once_too_often(exercise, function, runs),
+        lambda: one_result(exercise, function, runs, right),
+        lambda: other_factor(exercise, runs, right),
+        lambda: localised(exercise, function, runs),
     )
+    end = time.monotonic() + SECONDS
+    for attempted in tries:
+        if time.monotonic() > end:
+            break
+        if sentence := attempted():
+            return sentence
+    return ""
 
 
 def plain(runs: list[Run]) -> list[list[Tensor]]:
@@ -97,6 +115,10 @@ def neglected(exercise: Exercise, runs: list[Run]) -> str:
         (first_only(exercise, i), f"the first {name} of the batch is taken for all")
         for i, name in enumerate(exercise.arguments[:fewest])
     ]
+    for pair in combinations(range(fewest), 2) if fewest > 2 else ():
+        both = " and ".join(exercise.arguments[i] for i in pair)
+        text = f"the first row of {both} is taken for the whole batch"
+        tries.append((first_only(exercise, *pair), text))
     if fewest < max(len(run.args) for run in runs):
         short = lambda *args: exercise.reference(*args[:fewest])  # noqa: E731
         left = exercise.arguments[fewest]
@@ -107,13 +129,14 @@ def neglected(exercise: Exercise, runs: list[Run]) -> str:
     return ""
 
 
-def first_only(exercise: Exercise, i: int) -> Callable:
-    """The right answer to the first row of argument ``i`` in place of every row."""
+def first_only(exercise: Exercise, *places: int) -> Callable:
+    """The right answer to the first row of some arguments in place of every row."""
 
     def other(*args):
         given = list(args)
-        if isinstance(given[i], Tensor) and given[i].ndim:
-            given[i] = given[i][:1].expand_as(given[i])
+        for i in places:
+            if isinstance(given[i], Tensor) and given[i].ndim:
+                given[i] = given[i][:1].expand_as(given[i])
         return exercise.reference(*given)
 
     return other
@@ -141,10 +164,10 @@ def pattern(exercise: Exercise, runs: list[Run], given: list[list[Tensor]]) -> s
         pairs = zip(runs, given, strict=True)
         if all(same(g, untouched(r.case, i), r.case) for r, g in pairs):
             return f"it returns {name} as it came"
-    if sentence := cut(got, want):
+    if sentence := cut(got, want) or moved_about(given, wanted):
         return sentence
     usable = want.abs() > 1e-9
-    if int(usable.sum()) < 3:
+    if int(usable.sum()) < 2:
         return ""
     return relation(got, want, usable)
 
@@ -152,6 +175,21 @@ def pattern(exercise: Exercise, runs: list[Run], given: list[list[Tensor]]) -> s
 def untouched(case: Case, i: int) -> Measured:
     args = case.make()
     return values(args[i]) if i < len(args) else None
+
+
+def moved_about(given: list[list[Tensor]], wanted: list[list[Tensor]]) -> str:
+    """A sentence if all values of every result are there, in other places."""
+    parts = [
+        (p.double().flatten(), q.double().flatten())
+        for case, right in zip(given, wanted, strict=True)
+        for p, q in zip(case, right, strict=True)
+    ]
+    close = lambda a, b: torch.allclose(a, b, rtol=1e-4, atol=1e-5)  # noqa: E731
+    there = all(close(p.sort().values, q.sort().values) for p, q in parts)
+    many = max(len(q.unique()) for _, q in parts) > 8
+    if many and there and not all(close(p, q) for p, q in parts):
+        return "all values are right, and stand in other places than they should"
+    return ""
 
 
 def cut(got: Tensor, want: Tensor) -> str:
@@ -166,6 +204,10 @@ def cut(got: Tensor, want: Tensor) -> str:
     ):
         if torch.equal(got, function(want)):
             return f"the values are {word}"
+    low, high = got.min(), got.max()
+    both = low > want.min() and high < want.max() and int((~close).sum()) > 1
+    if both and torch.allclose(got, want.clamp(low, high)):
+        return f"the values are cut off below {figure(low)} and above {figure(high)}"
     wrong = got[~close]
     bound = float(wrong[0])
     if len(wrong) > 1 and bool((wrong == bound).all()):
@@ -183,7 +225,8 @@ def relation(got: Tensor, want: Tensor, usable: Tensor) -> str:
     if close(got, -want):
         return "every value has the wrong sign"
     if factor != 0 and abs(factor - 1) > 1e-3 and close(got, factor * want):
-        return f"every value is {figure(factor)} times what it should be"
+        known = next((w for f, w in FACTORS if abs(factor / f - 1) < 1e-3), "")
+        return f"every value is {figure(factor)} times what it should be{known}"
     offset = float((got - want).median())
     if abs(offset) > 1e-3 and torch.allclose(
         got - want, torch.full_like(want, offset), rtol=0.02, atol=1e-5
@@ -193,6 +236,10 @@ def relation(got: Tensor, want: Tensor, usable: Tensor) -> str:
         return "every value is the square of what it should be"
     if bool((want >= 0).all()) and close(got, want.sqrt()):
         return "every value is the square root of what it should be"
+    if bool((want < 0).any()) and close(got, want.abs()):
+        return "the sign is lost: every value is positive"
+    if close(got, 1 - want):
+        return "every value is one minus what it should be"
     if close(got, 1 / want):
         return "every value is one over what it should be"
     return ""

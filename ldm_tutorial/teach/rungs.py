@@ -2,6 +2,7 @@
 something to complain of, or nothing. ``ladder`` says in which order they come."""
 
 import linecache
+import math
 from collections.abc import Callable
 from dataclasses import dataclass, fields, is_dataclass
 from typing import Any
@@ -135,9 +136,13 @@ def check_one_kind(
         if got.shape == want.shape:
             return None
         headline = shape_in_words(tuple(got.shape), tuple(want.shape))
+        if across := other_dimension(run.case, got, want):
+            headline = across
         gets = f"shape {shape(want)} is wanted and {shape(got)} came"
     else:
         headline = "the result is of another kind"
+        if isinstance(want, Tensor) and want.ndim == 0 and is_number(got):
+            headline = "it returns a plain number, through which no gradient flows"
         gets = f"{kind(want)} is wanted and {kind(got)} came"
     return Complaint("shape", headline, f"With {given_as(exercise, run)}: {gets}.")
 
@@ -152,11 +157,35 @@ def shape_in_words(got: tuple[int, ...], want: tuple[int, ...]) -> str:
         return "the dimensions of the result are in another order"
     if [n for n in got if n > 1] == [n for n in want if n > 1]:
         return "the result has dimensions of size 1 too many or too few (keepdim, view)"
+    if len(got) == len(want) and all(
+        w in (1, g) for g, w in zip(got, want, strict=True)
+    ):
+        return "the result was broadcast to a larger shape than asked for"
+    if math.prod(got) == math.prod(want):
+        return "the result has as many numbers as it should, in another shape"
     if len(got) < len(want):
         return "too many dimensions are summed, averaged or flattened away"
     if len(got) > len(want):
         return "too few dimensions are summed, averaged or flattened"
     return "the result has another shape"
+
+
+def other_dimension(case: Case, got: Tensor, want: Tensor) -> str:
+    """A sentence if there is one number for each place of another dimension of an
+    input than asked for, as after a mean over the wrong ones."""
+    if got.ndim != 1 or want.ndim != 1:
+        return ""
+    shapes = [a.shape for a in case.make() if isinstance(a, Tensor)]
+    sizes = max(shapes, key=len, default=())
+    came, wanted = (
+        [i for i, n in enumerate(sizes) if n == len(x)] for x in (got, want)
+    )
+    if len(sizes) < 3 or len(came) != 1 or not wanted:
+        return ""
+    return (
+        f"there is a number for each place of dimension {came[0]}, where one for each "
+        f"of dimension {wanted[0]} is asked for"
+    )
 
 
 def check_dtype(exercise: Exercise, run: Run, wanted: Any) -> Complaint | None:
@@ -175,8 +204,13 @@ def check_finite(exercise: Exercise, run: Run, wanted: Any) -> Complaint | None:
             continue
         if bool(want.isfinite().all()) and not bool(got.isfinite().all()):
             bad = got[~got.isfinite()].flatten()[0]
+            head = "some values are nan: 0 / 0, or the root or logarithm of a negative "
+            head += "number"
+            if bool(bad.isinf()):
+                head = "some values are infinite: something is divided by 0, a "
+                head += "logarithm is taken of 0, or a number grows too large"
             detail = f"With {given_as(exercise, run)} the result holds {float(bad)}."
-            return Complaint("finite", "some values are not finite", detail)
+            return Complaint("finite", head, detail)
     return None
 
 

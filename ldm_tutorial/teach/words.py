@@ -33,6 +33,35 @@ ERRORS = {
     "one number",
     "Boolean value of Tensor with more than one": "`if` wants one truth value and was "
     "given a tensor of many (torch.where chooses element by element)",
+    "view size is not compatible": "after permute or transpose the values lie in "
+    "another order in memory: .reshape in place of .view",
+    "'tuple' object has no attribute": "a tuple was used as if it were its element; "
+    "take it out first: (g,) = ..., or ...[0]",
+    "The shape of the mask": "a mask was used on a tensor of other dimensions; it "
+    "chooses from one of its own shape",
+    "Expected reduction dim to be specified for input.numel() == 0": "nothing was left "
+    "to choose from: the condition before it holds nowhere",
+    "stack expects each tensor to be equal size": "pieces of different shapes were "
+    "stacked",
+    "stack expects a non-empty TensorList": "nothing was collected: the list is empty",
+    "the denoiser was given t": "the denoiser was not given times as it wants them",
+    "not enough values to unpack": "fewer parts came than there are names for them",
+    "a leaf Variable that requires grad is being used in an in-place": "a parameter "
+    "was written into outside torch.no_grad()",
+    "pop from empty list": "more was taken from the list than was put into it",
+    "Sizes of tensors must match except in dimension": "arrays of different sizes were "
+    "joined",
+    "Expected weight to be a vector of size equal to the number of channels": "a layer "
+    "was given another number of channels than it is made for",
+    "mat1 and mat2 shapes cannot be multiplied": "a linear layer was given another "
+    "number of features than it is made for",
+    "list index out of range": "the loop asks for an element after the last one",
+    "is out of bounds for dimension": "an index is larger than the array is long",
+    "is invalid for input of size": ".view was asked for a shape of another number of "
+    "elements",
+    "required positional argument": "a function was called with too few arguments",
+    "positional arguments but": "a function was called with too many arguments",
+    "object has no attribute": "something was asked for that it does not have",
     "object is not subscriptable": "something without elements was indexed",
 }
 
@@ -40,6 +69,8 @@ ERRORS = {
 def in_other_words(error: BaseException) -> str:
     if isinstance(error, SystemExit):
         return "it ends Python (sys.exit, quit); leave that out"
+    if isinstance(error, KeyError):
+        return "a dictionary was asked for a key that it does not have"
     found = [words for piece, words in ERRORS.items() if piece in message_of(error)]
     return found[0] if found else ""
 

@@ -12,8 +12,8 @@ import torch.nn.functional as F
 from exercise_answers import RIGHT
 
 from ldm_tutorial.teach import effort, exercises
-from ldm_tutorial.teach.diagnosis import same
 from ldm_tutorial.teach.exercises import EXERCISES
+from ldm_tutorial.teach.kinds import same
 from ldm_tutorial.teach.task import values
 
 NAMES = list(EXERCISES)

@@ -6,8 +6,9 @@ CHAPTERS lists them as the pages ask for them.
 from ldm_tutorial.teach.task import Exercise
 from ldm_tutorial.teach.tasks.adversary import ADAPTIVE, HINGE
 from ldm_tutorial.teach.tasks.ancestral import DDPM_STEP, POSTERIOR
+from ldm_tutorial.teach.tasks.comparing import COMPARE
 from ldm_tutorial.teach.tasks.debugging import FIND_THE_BUG
-from ldm_tutorial.teach.tasks.decisions import CHOOSE_WEIGHT, COMPARE
+from ldm_tutorial.teach.tasks.decisions import CHOOSE_WEIGHT
 from ldm_tutorial.teach.tasks.deterministic import DDIM_STEP, SAMPLER
 from ldm_tutorial.teach.tasks.equivariance import EQUIVARIANCE
 from ldm_tutorial.teach.tasks.features import FRECHET, PERCEPTUAL

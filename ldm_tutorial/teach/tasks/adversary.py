@@ -107,6 +107,53 @@ HINGE = Exercise(
             ),
             "the margin of 1 is missing inside the hinge",
         ),
+        "minimum": (
+            lambda real, fake: (
+                0.5 * ((1 - real).clamp(max=0).mean() + (1 + fake).clamp(max=0).mean())
+            ),
+            "the smaller of 0 and the cost was taken; nothing costs less than 0, so "
+            "take the larger",
+        ),
+        "squared": (
+            lambda real, fake: (
+                0.5
+                * (
+                    torch.relu(1 - real).square().mean()
+                    + torch.relu(1 + fake).square().mean()
+                )
+            ),
+            "the costs were squared; each unit costs one",
+        ),
+        "patches together": (
+            lambda real, fake: torch.cat(
+                [torch.relu(1 - real).flatten(), torch.relu(1 + fake).flatten()]
+            ).mean(),
+            "one mean was taken over all patches; real and fake have a mean each, "
+            "however many there are",
+        ),
+        "no hinge, no margin": (
+            lambda real, fake: fake.mean() - real.mean(),
+            "this is the critic's loss of a Wasserstein GAN; the hinge stops at a "
+            "margin of 1",
+        ),
+        "margin of a half": (
+            lambda real, fake: (
+                0.5 * (torch.relu(0.5 - real).mean() + torch.relu(0.5 + fake).mean())
+            ),
+            "the margin is ½; it should be 1, and the half stands before the sum",
+        ),
+        "cross entropy": (
+            lambda real, fake: F.softplus(-real).mean() + F.softplus(fake).mean(),
+            "this is the logistic loss (binary cross entropy); the hinge is max(0, 1 "
+            "- D)",
+        ),
+        "leaky": (
+            lambda real, fake: (
+                0.5 * (F.leaky_relu(1 - real).mean() + F.leaky_relu(1 + fake).mean())
+            ),
+            "a leaky ReLU lets patches that are judged well go below 0; the hinge "
+            "stops there",
+        ),
     },
     source=(losses.hinge_d_loss,),
 )
@@ -151,8 +198,14 @@ def ratio(a: Tensor, b: Tensor) -> Tensor:
 
 def lengths(nll: Tensor, g_loss: Tensor, layer: Tensor) -> tuple[Tensor, Tensor]:
     """Norms of the two gradients."""
+    a, b = pulls(nll, g_loss, layer)
+    return a.norm(), b.norm()
+
+
+def pulls(nll: Tensor, g_loss: Tensor, layer: Tensor) -> list[Tensor]:
+    """The two gradients."""
     found = (torch.autograd.grad(v, layer, retain_graph=True) for v in (nll, g_loss))
-    return tuple(g[0].norm() for g in found)
+    return [g for (g,) in found]
 
 
 ADAPTIVE = Exercise(
@@ -252,6 +305,31 @@ ADAPTIVE = Exercise(
         "fraction of both": (
             lambda *a: ratio(lengths(*a)[0], torch.stack(lengths(*a)).sum()),
             "the reconstruction's norm was divided by the sum of both",
+        ),
+        "mean of absolutes": (
+            lambda *a: ratio(*(g.abs().mean() for g in pulls(*a))),
+            "the mean of absolute values was taken; the strength of a pull is the "
+            "norm, .norm()",
+        ),
+        "largest": (
+            lambda *a: ratio(*(g.abs().max() for g in pulls(*a))),
+            "the largest element was taken; the strength of a pull is the norm, "
+            ".norm()",
+        ),
+        "added outside": (
+            lambda *a: (lengths(*a)[0] / lengths(*a)[1]).detach() + 1e-4,
+            "the 1e-4 was added to the ratio; it belongs to the norm that is divided "
+            "by",
+        ),
+        "difference": (
+            lambda *a: (lengths(*a)[0] - lengths(*a)[1]).detach(),
+            "the norms were subtracted; the factor is their ratio",
+        ),
+        "multiplied already": (
+            lambda nll, g_loss, layer: (
+                adaptive_weight(nll, g_loss, layer) * g_loss.detach()
+            ),
+            "the loss was multiplied already; the factor alone is asked for",
         ),
     },
     source=(losses.adaptive_weight,),

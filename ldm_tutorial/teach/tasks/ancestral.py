@@ -51,6 +51,7 @@ def posterior_slip(mean: str = "", variance: str = ""):
             "no root": (a_s * beta * x0 + alpha * (1 - a_s) * z_t) / (1 - a_t),
         }
         variances = {"": v, "beta": beta, "std": v.sqrt(), "log": v.log()}
+        variances["turned"] = beta * (1 - a_t) / (1 - a_s)
         return means[mean], variances[variance]
 
     return f
@@ -146,6 +147,11 @@ POSTERIOR = Exercise(
         "log variance": (
             posterior_slip(variance="log"),
             "the second result is the logarithm of the variance",
+        ),
+        "variance turned": (
+            posterior_slip(variance="turned"),
+            "in the variance the ratio is turned: 1 - ᾱ_s stands above, so that it "
+            "vanishes at the end",
         ),
     },
 )

@@ -121,6 +121,22 @@ DDIM_STEP = Exercise(
             ),
             "the two factors of the mixture are exchanged",
         ),
+        "clamped": (
+            lambda z, eps, a_t, a_s: (
+                a_s.sqrt() * clean(z, eps, a_t).clamp(-1, 1) + (1 - a_s).sqrt() * eps
+            ),
+            "the estimate was cut off at -1 and 1; latents know no such bounds",
+        ),
+        "noise subtracted": (
+            lambda z, eps, a_t, a_s: (
+                a_s.sqrt() * clean(z, eps, a_t) - (1 - a_s).sqrt() * eps
+            ),
+            "the noise was subtracted; the forward equation adds it",
+        ),
+        "signal not scaled": (
+            lambda z, eps, a_t, a_s: clean(z, eps, a_t) + (1 - a_s).sqrt() * eps,
+            "the estimate was not scaled by the root of ᾱ_s",
+        ),
     },
     source=(samplers.ddim_step, diffusion.split_prediction),
 )

@@ -88,5 +88,56 @@ EQUIVARIANCE = Exercise(
             lambda d, x, z: scale_loss(d, x, z.detach()),
             "no gradient reaches z",
         ),
+        "one not halved": (
+            lambda d, x, z: (d(z) - F.avg_pool2d(x, 2)).square().mean(),
+            "only one of the two was halved: the latent is, before it is decoded, and "
+            "the image is",
+        ),
+        "two reconstructions": (
+            lambda d, x, z: F.mse_loss(d(F.avg_pool2d(z, 2)), F.avg_pool2d(d(z), 2)),
+            "two reconstructions were compared; the small image x is the measure",
+        ),
+        "largest": (
+            lambda d, x, z: F.mse_loss(d(F.max_pool2d(z, 2)), F.max_pool2d(x, 2)),
+            "the largest of each square was kept; take the mean, avg_pool2d",
+        ),
+        "root": (
+            lambda d, x, z: scale_loss(d, x, z).sqrt(),
+            "a root was taken; the mean square itself is asked for",
+        ),
+        "half": (
+            lambda d, x, z: scale_loss(d, x, z) / 2,
+            "the error was halved; the mean square itself is asked for",
+        ),
+        "square of the mean": (
+            lambda d, x, z: (
+                (d(F.avg_pool2d(z, 2)) - F.avg_pool2d(x, 2)).mean().square()
+            ),
+            "the mean was taken before the square, where errors of either sign cancel",
+        ),
+        "not squared": (
+            lambda d, x, z: (d(F.avg_pool2d(z, 2)) - F.avg_pool2d(x, 2)).mean(),
+            "the differences were not squared, and cancel",
+        ),
+        "images summed": (
+            lambda d, x, z: (
+                (d(F.avg_pool2d(z, 2)) - F.avg_pool2d(x, 2))
+                .square()
+                .sum((1, 2, 3))
+                .mean()
+            ),
+            "the squares of each image were summed; take their mean",
+        ),
+        "both errors": (
+            lambda d, x, z: scale_loss(d, x, z) + F.mse_loss(d(z), x),
+            "the reconstruction error was added; the error at half size is asked for "
+            "alone",
+        ),
+        "summed squares of pixels": (
+            lambda d, x, z: F.mse_loss(
+                d(4 * F.avg_pool2d(z, 2)), 4 * F.avg_pool2d(x, 2)
+            ),
+            "the sums over squares were taken; their means are asked for",
+        ),
     },
 )

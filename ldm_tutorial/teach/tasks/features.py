@@ -99,6 +99,43 @@ FRECHET = Exercise(
             "the numbers were compared in pairs; the order of samples means nothing, "
             "only the two Gaussians do",
         ),
+        "minus": (
+            lambda a, b: (a.mean() - b.mean()) ** 2 - (a.std() - b.std()) ** 2,
+            "the two squares are added, not subtracted",
+        ),
+        "spread not squared": (
+            lambda a, b: (a.mean() - b.mean()) ** 2 + a.std() - b.std(),
+            "the difference of the standard deviations has to be squared, too",
+        ),
+        "deviations for variances": (
+            lambda a, b: (
+                (a.mean() - b.mean()) ** 2
+                + a.std()
+                + b.std()
+                - 2 * (a.std() * b.std()).sqrt()
+            ),
+            "the matrices are variances, σ²; standard deviations were put in their "
+            "place",
+        ),
+        "one cross term": (
+            lambda a, b: (
+                (a.mean() - b.mean()) ** 2 + a.var() + b.var() - a.std() * b.std()
+            ),
+            "the last term counts twice: -2 σa σb",
+        ),
+        "square of the sum": (
+            lambda a, b: (a.mean() - b.mean() + a.std() - b.std()) ** 2,
+            "the differences were added before they were squared; each is squared by "
+            "itself",
+        ),
+        "sums": (
+            lambda a, b: (a.sum() - b.sum()) ** 2 + (a.std() - b.std()) ** 2,
+            "the sums were compared; a Gaussian has a mean",
+        ),
+        "spreads added": (
+            lambda a, b: (a.mean() - b.mean()) ** 2 + (a.std() + b.std()) ** 2,
+            "the standard deviations were added; their difference is squared",
+        ),
     },
 )
 
@@ -114,6 +151,10 @@ def one_place() -> tuple[Tensor, Tensor]:
 
 def unit(f: Tensor) -> Tensor:
     return F.normalize(f, dim=1)
+
+
+def standard(f: Tensor) -> Tensor:
+    return (f - f.mean(1, keepdim=True)) / (f.std(1, keepdim=True) + 1e-6)
 
 
 PERCEPTUAL = Exercise(
@@ -226,6 +267,56 @@ PERCEPTUAL = Exercise(
                 .mean((1, 2))
             ),
             "the features were divided by their squared length; divide by the length",
+        ),
+        "over the batch": (
+            lambda f_hat, f: (
+                (F.normalize(f_hat, dim=0) - F.normalize(f, dim=0))
+                .square()
+                .sum(1)
+                .mean((1, 2))
+            ),
+            "the length was taken over the batch, dimension 0; the channels are "
+            "dimension 1",
+        ),
+        "cosine": (
+            lambda f_hat, f: F.cosine_similarity(f_hat, f, dim=1).mean((1, 2)),
+            "this is the cosine, which is 1 where the features agree; a distance is 0 "
+            "there",
+        ),
+        "half of it": (
+            lambda f_hat, f: (1 - F.cosine_similarity(f_hat, f, dim=1)).mean((1, 2)),
+            "this is one minus the cosine, half of the squared difference of unit "
+            "vectors",
+        ),
+        "one side alone": (
+            lambda f_hat, f: (f_hat - unit(f)).square().sum(1).mean((1, 2)),
+            "only f was brought to unit length; f_hat has to be, too",
+        ),
+        "squared after the sum": (
+            lambda f_hat, f: (unit(f_hat) - unit(f)).sum(1).square().mean((1, 2)),
+            "the differences were summed before they were squared, and cancel",
+        ),
+        "difference normalised": (
+            lambda f_hat, f: unit(f_hat - f).square().sum(1).mean((1, 2)),
+            "the difference was brought to unit length; the two features should be, "
+            "before it is taken",
+        ),
+        "length of absolutes": (
+            lambda f_hat, f: (
+                (F.normalize(f_hat, p=1, dim=1) - F.normalize(f, p=1, dim=1))
+                .square()
+                .sum(1)
+                .mean((1, 2))
+            ),
+            "the features were divided by the sum of absolute values; unit length is "
+            "about the root of squares",
+        ),
+        "standardised": (
+            lambda f_hat, f: (
+                (standard(f_hat) - standard(f)).square().sum(1).mean((1, 2))
+            ),
+            "mean and standard deviation were taken out; unit length is asked for, "
+            "and the mean stays",
         ),
     },
     source=(losses.perceptual_distance, losses.unit_length),

@@ -1,5 +1,7 @@
 """Exercises on flow matching: the path, a step along it, and its times."""
 
+import math
+
 import torch
 from torch import Tensor
 
@@ -17,6 +19,11 @@ def some_times() -> tuple[Tensor, Tensor, Tensor]:
     """As many images as channels, rows and columns."""
     t = torch.tensor([0.05, 0.3, 0.6, 0.9])
     return randn(1, 4, 4, 4, 4), randn(2, 4, 4, 4, 4), t
+
+
+def arc(z_0: Tensor, eps: Tensor, t: Tensor) -> Tensor:
+    angle = 0.5 * math.pi * wide(t)
+    return angle.cos() * z_0 + angle.sin() * eps
 
 
 def wide(t: Tensor) -> Tensor:
@@ -91,6 +98,32 @@ FLOW_TARGET = Exercise(
             lambda z, e, t: (flow_pair(z, e, t)[0], wide(t) * (e - z)),
             "this is how far z_t has come; the velocity is that by t",
         ),
+        "t on both": (
+            lambda z, e, t: (wide(t) * (z + e), e - z),
+            "both arrays have the share t; the shares have to add up to one",
+        ),
+        "data not scaled": (
+            lambda z, e, t: (z + wide(t) * e, e - z),
+            "z_0 keeps its full size on the way; its share has to shrink to nothing "
+            "at t = 1",
+        ),
+        "what is left to go": (
+            lambda z, e, t: (flow_pair(z, e, t)[0], e - flow_pair(z, e, t)[0]),
+            "this is the way that is left from z_t to the noise; the velocity is the "
+            "same at every t",
+        ),
+        "an arc": (
+            lambda z, e, t: (arc(z, e, t), e - z),
+            "this is an arc, with a cosine and a sine; the path is a straight line",
+        ),
+        "v": (
+            lambda z, e, t: (
+                flow_pair(z, e, t)[0],
+                wide(t).sqrt() * e - (1 - wide(t)).sqrt() * z,
+            ),
+            "this is the target v of a diffusion; the velocity of a straight line has "
+            "no roots and no t",
+        ),
     },
 )
 
@@ -152,6 +185,32 @@ EULER_STEP = Exercise(
         "mixed": (
             lambda z, u, t, s: (s / t) * z + (1 - s / t) * u,
             "u is a velocity and not the clean array: it is not mixed in, but added",
+        ),
+        "time below": (
+            lambda z, u, t, s: z + u / (s - t),
+            "the velocity was divided by the time that passes; multiply",
+        ),
+        "without the start": (
+            lambda z, u, t, s: (s - t) * u,
+            "this is the way alone; it is added to where the step begins, z_t",
+        ),
+        "root of the time": (
+            lambda z, u, t, s: z - (t - s) ** 0.5 * u,
+            "a root was taken of the time; noise grows with the root of time, a way "
+            "with the time itself",
+        ),
+        "a ratio of times": (
+            lambda z, u, t, s: z + (s / t - 1) * u,
+            "the difference of the times was divided by t; a way is velocity times "
+            "time",
+        ),
+        "a sum of times": (
+            lambda z, u, t, s: z - (t + s) * u,
+            "the times were added; what passes is their difference",
+        ),
+        "array scaled as well": (
+            lambda z, u, t, s: (1 + s - t) * z + (s - t) * u,
+            "z_t was scaled as well; only u is multiplied by the time",
         ),
     },
 )
@@ -224,6 +283,40 @@ TIME_SHIFT = Exercise(
             lambda t, s: torch.where(t < 1, s * t / (1 - t).clamp(min=1e-9), s),
             "this is the ratio of noise to signal itself; the time with that ratio is "
             "asked for",
+        ),
+        "divided by zero": (
+            lambda t, s: s * t / (1 - t) / (1 + s * t / (1 - t)),
+            "1 - t is 0 at t = 1, and something is divided by it: multiply numerator "
+            "and denominator by 1 - t",
+        ),
+        "ratio at the end": (
+            lambda t, s: s * t / (1 - t),
+            "this is the ratio of noise to signal itself, which has no end at t = 1; "
+            "the time with that ratio is asked for",
+        ),
+        "plainly scaled": (
+            lambda t, s: s * t,
+            "this multiplies the time; the ratio t / (1 - t) is what grows by s",
+        ),
+        "plainly divided": (
+            lambda t, s: t / s,
+            "this divides the time; the ratio t / (1 - t) is what grows by s",
+        ),
+        "another power": (
+            lambda t, s: t**s,
+            "a power is another curve through the same two ends",
+        ),
+        "plus one": (
+            lambda t, s: s * t / (1 + (s + 1) * t),
+            "the denominator is 1 + (s - 1) t: at t = 1 the result has to be 1",
+        ),
+        "factor above missing": (
+            lambda t, s: t / (1 + (s - 1) * t),
+            "the factor above is missing: the numerator is s t",
+        ),
+        "minus below": (
+            lambda t, s: s * t / (1 - (s - 1) * t),
+            "the sign below is turned: the denominator is 1 + (s - 1) t",
         ),
     },
 )

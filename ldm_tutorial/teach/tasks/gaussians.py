@@ -88,6 +88,18 @@ REPARAMETERISE = Exercise(
             lambda mu, logvar, eps: mu + (0.5 * logvar).exp() * torch.randn_like(mu),
             "fresh noise was drawn; the sample should be made of eps",
         ),
+        "half outside": (
+            lambda mu, logvar, eps: mu + 0.5 * logvar.exp() * eps,
+            "the half stands outside: σ is exp(logvar / 2), not exp(logvar) / 2",
+        ),
+        "logvar doubled": (
+            lambda mu, logvar, eps: mu + (2 * logvar).exp() * eps,
+            "logvar was doubled; the root of an exponential has half the exponent",
+        ),
+        "half inside the root": (
+            lambda mu, logvar, eps: mu + (logvar.exp() / 2).sqrt() * eps,
+            "the variance was halved as well: its root is σ already",
+        ),
     },
     source=(vars(DiagonalGaussian)["std"].fget, DiagonalGaussian.sample),
 )
@@ -203,6 +215,26 @@ KL = Exercise(
         "in bits": (
             lambda mu, logvar: 0.5 * (mu**2 + logvar.exp() - 1 - logvar) / math.log(2),
             "these are bits; nats are asked for",
+        ),
+        "half at the mean alone": (
+            lambda mu, logvar: 0.5 * mu**2 + logvar.exp() - 1 - logvar,
+            "the ½ stands before the first term alone: brackets are missing",
+        ),
+        "half missing at the end": (
+            lambda mu, logvar: 0.5 * (mu**2 + logvar.exp() - 1) - logvar,
+            "the logarithm stands outside the brackets: it is halved, too",
+        ),
+        "signs in the bracket": (
+            lambda mu, logvar: -0.5 * (1 + logvar - mu**2 + logvar.exp()),
+            "in -½ (1 + logvar - μ² - σ²) the last sign is a minus",
+        ),
+        "mean subtracted": (
+            lambda mu, logvar: 0.5 * (-(mu**2) + logvar.exp() - 1 - logvar),
+            "μ² is added: a mean far from 0 is expensive",
+        ),
+        "absolute value": (
+            lambda mu, logvar: 0.5 * (mu.abs() + logvar.exp() - 1 - logvar),
+            "the absolute value of the mean was taken; the mean has to be squared",
         ),
     },
     source=(DiagonalGaussian.kl,),

@@ -84,6 +84,25 @@ SCALING = Exercise(
             "this is one factor for each image; channels are dimension 1, and the "
             "standard deviation is taken over the others",
         ),
+        "largest": (
+            lambda z: 1 / z.abs().amax((0, 2, 3)),
+            "this is one over the largest value; the standard deviation is asked for",
+        ),
+        "mean of absolutes": (
+            lambda z: 1 / z.abs().mean((0, 2, 3)),
+            "this is one over the mean of absolute values; the standard deviation is "
+            "asked for",
+        ),
+        "one repeated": (
+            lambda z: (1 / z.std()).expand(z.shape[1]),
+            "this is one number, repeated for every channel; each has a standard "
+            "deviation of its own",
+        ),
+        "somebody's": (
+            lambda z: torch.full((z.shape[1],), 0.18215),
+            "0.18215 is the factor of Stable Diffusion's latents; these have others, "
+            "to be measured",
+        ),
     },
     source=(LatentCodec.fit, vars(LatentCodec)["scaling_factor"].fget),
 )

@@ -64,6 +64,26 @@ COMPRESSION = Exercise(
             "the fraction is upside down: values in over values out is more than 1 "
             "here",
         ),
+        "latent's side not squared": (
+            lambda size, f, C: 3 * size**2 / (C * (size // f)),
+            "the latent has (size / f)² places, not size / f",
+        ),
+        "image's side not squared": (
+            lambda size, f, C: 3 * size / (C * (size // f) ** 2),
+            "the image has size² pixels, not size",
+        ),
+        "added": (
+            lambda size, f, C: 3 * size**2 / (C + (size // f) ** 2),
+            "the channels were added to the places; each place holds all of them",
+        ),
+        "a power of two": (
+            lambda size, f, C: 3 * 4**f / C,
+            "f was taken for the number of halvings; it is the factor itself",
+        ),
+        "share saved": (
+            lambda size, f, C: 1 - C / (3 * f**2),
+            "this is the share that is saved; how many times fewer is a ratio",
+        ),
     },
 )
 
@@ -161,6 +181,21 @@ PSNR = Exercise(
         "fraction upside down": (
             lambda x_hat, x: 10 * torch.log10(mse(x_hat, x) / 4),
             "the fraction is upside down: a better image must have more decibels",
+        ),
+        "squared after the mean": (
+            lambda x_hat, x: 10 * torch.log10(4 / (x_hat - x).mean((1, 2, 3)).square()),
+            "the errors were averaged before they were squared, so those of either "
+            "sign cancel",
+        ),
+        "error itself": (
+            lambda x_hat, x: mse(x_hat, x),
+            "this is the mean squared error itself; its ratio to the peak is counted "
+            "in decibels",
+        ),
+        "20 with the peak alone": (
+            lambda x_hat, x: 20 * torch.log10(2 / mse(x_hat, x)),
+            "20 log10 wants two amplitudes, the peak over the root of the error; the "
+            "root is missing",
         ),
     },
     source=(metrics.psnr, metrics.decibels),
@@ -263,6 +298,40 @@ RECALL = Exercise(
                 (h_hat * h).sum(1)[~mask].sum() / (h**2).sum(1)[~mask].sum()
             ),
             "these are the pixels outside the mask",
+        ),
+        "plain sums": (
+            lambda h_hat, h, mask: h_hat.sum(1)[mask].sum() / h.sum(1)[mask].sum(),
+            "the two were summed as they are, where signs cancel; the slope is a sum "
+            "of products over a sum of squares",
+        ),
+        "absolute sums": (
+            lambda h_hat, h, mask: (
+                h_hat.abs().sum(1)[mask].sum() / h.abs().sum(1)[mask].sum()
+            ),
+            "absolute values were summed: noise in place of a star would count as a "
+            "star, and the sign is lost",
+        ),
+        "mask above alone": (
+            lambda h_hat, h, mask: (h_hat * h).sum(1)[mask].sum() / (h * h).sum(),
+            "the mask chooses pixels in the numerator alone; the denominator needs "
+            "it, too",
+        ),
+        "image by image": (
+            lambda h_hat, h, mask: torch.stack(
+                [
+                    torch.tensor(recall(*one))
+                    for one in zip(
+                        h_hat[:, None], h[:, None], mask[:, None], strict=True
+                    )
+                ]
+            ).mean(),
+            "a slope was taken for each image and then the mean; sum over all images "
+            "first",
+        ),
+        "residual": (
+            lambda h_hat, h, mask: ((h_hat - h) ** 2).sum(1)[mask].sum(),
+            "this is the squared error itself; the slope at which it is smallest is "
+            "asked for",
         ),
     },
     source=(recall, metrics.detail_recall),

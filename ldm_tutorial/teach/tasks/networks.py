@@ -126,6 +126,31 @@ TIME_EMBEDDING = Exercise(
             ),
             "the angles were multiplied by 2π",
         ),
+        "from one": (
+            lambda t, dim, P=10_000.0: waves(
+                angles(t, dim, -torch.arange(1, dim // 2 + 1) / (dim // 2), P)
+            ),
+            "the frequencies begin one too late: the first is 1, at i = 0",
+        ),
+        "twos": (
+            lambda t, dim, P=10_000.0: waves(angles(t, dim, 2 * falling(dim), P)),
+            "the exponent runs twice as fast: with i counted in twos, divide by d, "
+            "not by d/2",
+        ),
+        "minus sine": (
+            lambda t, dim, P=10_000.0: waves(-angles(t, dim, falling(dim), P)),
+            "the sines have the wrong sign",
+        ),
+        "sines alone": (
+            lambda t, dim, P=10_000.0: (
+                angles(t, dim, falling(dim), P).sin().repeat(1, 2)
+            ),
+            "the sines came twice; the first half are cosines",
+        ),
+        "evenly spaced": (
+            lambda t, dim, P=10_000.0: waves(t[:, None] / (1 - falling(dim) * (P - 1))),
+            "the periods rise by equal steps; they rise by equal factors",
+        ),
     },
     source=(time_embedding, TimeEmbedding),
 )

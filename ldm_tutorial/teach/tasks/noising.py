@@ -310,6 +310,10 @@ X0 = Exercise(
             lambda z, eps, a: z / a.sqrt() - (1 - a).sqrt() * eps,
             "only z_t was divided; the noise's share has to be divided as well",
         ),
+        "clamped": (
+            lambda z, eps, a: x0_from_eps(z, eps, a).clamp(-1, 1),
+            "the estimate was cut off at -1 and 1; latents know no such bounds",
+        ),
     },
     source=(diffusion.split_prediction,),
 )

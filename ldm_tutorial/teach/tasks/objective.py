@@ -97,6 +97,12 @@ def noise_is_the_target(f) -> bool:
     return abs(float(loss) - float(eps.square().mean())) < 1e-3
 
 
+def own_noise(f) -> bool:
+    """Channels, rows and columns of one latent have different noise."""
+    watch, _ = watched(f, 100, 16, torch.zeros(16, 3, 4, 4))
+    return all(float(watch.z_t[0].std(d).mean()) > 0.05 for d in (1, 2, 3))
+
+
 def own_latents(f) -> bool:
     """With hardly any noise each z_t is nearly its own z_0."""
     watch, z_0 = Watch(), randn(9, 6, 2, 2, 2)
@@ -220,6 +226,7 @@ DIFFUSION_LOSS = Exercise(
             "The noise that the guess is compared with should be the noise in z_t.",
             noise_is_the_target,
         ),
+        ("Each element needs noise of its own, also within a latent.", own_noise),
         (
             "Where a schedule adds hardly any noise, each z_t should nearly be its own "
             "z_0.",

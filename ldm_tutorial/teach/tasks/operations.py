@@ -87,6 +87,20 @@ CONV_FLOPS = Exercise(
             lambda i, o, s, k: 2 * i * o * s**2,
             "the window is forgotten: kernel² products for each pair of channels",
         ),
+        "window and places added": (
+            lambda i, o, s, k: 2 * (k**2 + s**2) * i * o,
+            "the window and the positions were added; the window is gone through at "
+            "every position",
+        ),
+        "input side": (
+            lambda i, o, s, k: 2 * k**2 * i * o * (s - k + 1) ** 2,
+            "the kernel was taken off the side; side² is the number of positions that "
+            "come out",
+        ),
+        "window and side not squared": (
+            lambda i, o, s, k: 2 * k * i * o * s,
+            "window and positions are squares: kernel² and side²",
+        ),
     },
     source=(conv_flops,),
 )
@@ -159,6 +173,50 @@ ATTENTION_FLOPS = Exercise(
         "linear in positions": (
             lambda C, N: 8 * N * C**2 + 4 * N * C,
             "the comparisons are of all pairs: the positions have to be squared there",
+        ),
+        "pairs twice": (
+            lambda C, N: 8 * N * C**2 + 8 * N**2 * C,
+            "the pairs count twice as much as they should: 2 C operations for each "
+            "scalar product, and as many for the averages",
+        ),
+        "channels missing": (
+            lambda C, N: 8 * N * C**2 + 4 * N**2,
+            "a scalar product of two vectors has C products, not one",
+        ),
+        "maps at one position": (
+            lambda C, N: 8 * C**2 + 4 * N**2 * C,
+            "the linear maps were counted at a single position; every position has "
+            "them",
+        ),
+        "maps linear": (
+            lambda C, N: 8 * N * C + 4 * N**2 * C,
+            "a linear map from C to C numbers has C² products, not C",
+        ),
+        "multiply-adds in the maps": (
+            lambda C, N: 4 * N * C**2 + 4 * N**2 * C,
+            "the linear maps are counted in multiply-adds; each of them counts as two "
+            "operations",
+        ),
+        "maps twice": (
+            lambda C, N: 16 * N * C**2 + 4 * N**2 * C,
+            "the linear maps count twice as much as they should",
+        ),
+        "softmax counted": (
+            lambda C, N: 8 * N * C**2 + 4 * N**2 * C + 3 * N**2,
+            "the softmax was counted; leave it out",
+        ),
+        "biases counted": (
+            lambda C, N: 8 * N * C**2 + 4 * N**2 * C + 4 * N * C,
+            "the biases were counted; leave them out",
+        ),
+        "half of the pairs": (
+            lambda C, N: 8 * N * C**2 + 2 * N * (N - 1) * C,
+            "pairs were counted once; each position looks at every one, itself "
+            "included: N²",
+        ),
+        "parts multiplied": (
+            lambda C, N: 8 * N * C**2 * 4 * N**2 * C,
+            "the parts were multiplied; they come one after the other and add up",
         ),
     },
     source=(attention_flops,),

@@ -73,6 +73,19 @@ KL_WEIGHT = Exercise(
             lambda w, n_x, n_z: w / (n_x * n_z),
             "divided by both numbers; a sum of KL is latent_elements *times* its mean",
         ),
+        "sum of both": (
+            lambda w, n_x, n_z: w * n_z / (n_x + n_z),
+            "the two numbers were added below; the error is a mean over the pixels "
+            "alone",
+        ),
+        "root": (
+            lambda w, n_x, n_z: w * (n_z / n_x) ** 0.5,
+            "a root was taken of the ratio; sums and means differ by the number itself",
+        ),
+        "difference": (
+            lambda w, n_x, n_z: w * (n_x - n_z),
+            "the numbers were subtracted; sums and means differ by a factor",
+        ),
     },
     source=(losses.kl_weight_from, losses.nats_factor),
 )
@@ -137,6 +150,16 @@ BITS = Exercise(
         "halves": (
             lambda kl: kl.sum((1, 2, 3)) / 2,
             "divided by 2; the factor between bits and nats is ln 2 = 0.693",
+        ),
+        "logarithm of the sum": (
+            lambda kl: kl.sum((1, 2, 3)).log2(),
+            "the logarithm was taken of the divergence, which is a logarithm already; "
+            "its unit is converted by a factor",
+        ),
+        "logarithm of each": (
+            lambda kl: kl.log2().sum((1, 2, 3)),
+            "the logarithm was taken of each divergence, which is a logarithm "
+            "already; its unit is converted by a factor",
         ),
     },
 )
@@ -252,6 +275,19 @@ ACTIVE = Exercise(
             lambda mu, logvar, least: (mu.var(0) >= least).double().mean(),
             "this counts the variance of the means, as Burda et al. do; here an "
             "element counts by the nats it spends",
+        ),
+        "in bits": (
+            lambda mu, logvar, least: (
+                (nats(mu, logvar).mean(0) / math.log(2) >= least).double().mean()
+            ),
+            "the divergence was converted to bits; `least` is in nats",
+        ),
+        "moments averaged": (
+            lambda mu, logvar, least: (
+                (nats(mu.mean(0), logvar.mean(0)) >= least).double().mean()
+            ),
+            "mu and logvar were averaged over the images, where means of either sign "
+            "cancel; average the divergence",
         ),
     },
     source=(latents.active_units,),

@@ -76,6 +76,15 @@ BREAK_EVEN = Exercise(
             "the costs were divided by one another; break-even asks for their "
             "difference",
         ),
+        "multiplied": (
+            lambda E, e, D, x, z: (E + e * D) * (x - z),
+            "the bill was multiplied by what an image wins back; divide",
+        ),
+        "sum of costs": (
+            lambda E, e, D, x, z: (E + e * D) / (x + z),
+            "the costs of an image were added; what an image wins back is their "
+            "difference",
+        ),
     },
     source=(break_even,),
 )
@@ -137,6 +146,10 @@ SPEEDUP = Exercise(
         "decoder subtracted": (
             lambda n, x, z, d: x / z - d,
             "the decoder's time was subtracted from a ratio; add it to the latent side",
+        ),
+        "steps below missing": (
+            lambda n, x, z, d: n * x / (z + d),
+            "the latent model, too, takes `steps` calls: the factor is missing below",
         ),
     },
     source=(sampling_speedup,),
@@ -205,6 +218,18 @@ AMDAHL = Exercise(
         "rest forgotten": (
             lambda p, s: 1 / (p + 1 / s),
             "the rest is 1 - decode_share of the time, not all of it",
+        ),
+        "brackets missing": (
+            lambda p, s: 1 / p + (1 - p) / s,
+            "brackets are missing: one over the whole sum, not over the first term",
+        ),
+        "share saved": (
+            lambda p, s: (1 - p) * (1 - 1 / s),
+            "this is the share of the time that is saved; a speed-up is a ratio",
+        ),
+        "one more": (
+            lambda p, s: 1 / (p + (1 - p) / (s + 1)),
+            "`factor` times faster is divided by factor, not by factor + 1",
         ),
     },
     source=(amdahl,),

@@ -19,6 +19,13 @@ def cut(x: Tensor, p: int) -> Tensor:
     return x.reshape(B, C, H // p, p, W // p, p)
 
 
+def interleaved(x: Tensor, p: int) -> Tensor:
+    """Tokens of pixels that lie far apart: the sides split the other way round."""
+    B, C, H, W = x.shape
+    split = x.reshape(B, C, p, H // p, p, W // p)
+    return split.permute(0, 3, 5, 1, 2, 4).flatten(3).flatten(1, 2)
+
+
 PATCHIFY = Exercise(
     name="patchify",
     chapter=6,
@@ -79,6 +86,32 @@ PATCHIFY = Exercise(
             lambda x, p: cut(x, p).permute(0, 2, 4, 1, 5, 3).flatten(3).flatten(1, 2),
             "rows and columns are exchanged within each patch",
         ),
+        "always 2": (
+            lambda x, p: patchify(x, 2),
+            "the patches are 2×2 whatever patch_size says",
+        ),
+        "halves exchanged": (
+            lambda x, p: interleaved(x, p),
+            "the sides were split as (p, H/p): that takes pixels from all over the "
+            "image; (H/p, p) keeps neighbours together",
+        ),
+        "overlapping": (
+            lambda x, p: F.unfold(x, p).mT,
+            "the patches overlap: move on by patch_size, stride=patch_size",
+        ),
+        "averaged": (
+            lambda x, p: F.avg_pool2d(x, p).flatten(2).mT,
+            "each patch was averaged; all of its values belong in the token",
+        ),
+        "batch lost": (
+            lambda x, p: patchify(x, p).flatten(0, 1),
+            "the images of the batch run together: the first dimension is B",
+        ),
+        "not joined": (
+            lambda x, p: cut(x, p).permute(0, 2, 4, 1, 3, 5),
+            "the six dimensions were put in order and not joined: N is two of them, "
+            "and a token three",
+        ),
     },
 )
 
@@ -94,6 +127,11 @@ def square_tokens() -> tuple[Tensor, Tensor, Tensor]:
 
 def norm(h: Tensor) -> Tensor:
     return F.layer_norm(h, h.shape[-1:], eps=1e-6)
+
+
+def by_hand(h: Tensor, below: Tensor, shift: Tensor, scale: Tensor) -> Tensor:
+    h = (h - h.mean(-1, keepdim=True)) / (below + 1e-6)
+    return h * (1 + scale[:, None]) + shift[:, None]
 
 
 MODULATION = Exercise(
@@ -162,6 +200,54 @@ MODULATION = Exercise(
                 F.layer_norm(h, h.shape[1:], eps=1e-6) * (1 + b[:, None]) + a[:, None]
             ),
             "the mean was taken over all tokens; each is normalised by itself",
+        ),
+        "brackets missing": (
+            lambda h, a, b: 1 + b[:, None] * norm(h) + a[:, None],
+            "brackets are missing: the 1 belongs to the scale, (1 + scale) times the "
+            "norm",
+        ),
+        "centred alone": (
+            lambda h, a, b: (
+                (h - h.mean(-1, keepdim=True)) * (1 + b[:, None]) + a[:, None]
+            ),
+            "only the mean was taken out; divide by the standard deviation, too",
+        ),
+        "unbiased": (
+            lambda h, a, b: by_hand(h, h.std(-1, keepdim=True), a, b),
+            "the standard deviation was divided by D - 1, as .std() does; a norm "
+            "divides by D (unbiased=False)",
+        ),
+        "variance": (
+            lambda h, a, b: by_hand(h, h.var(-1, keepdim=True, unbiased=False), a, b),
+            "the tokens were divided by their variance; divide by its root",
+        ),
+        "over the tokens": (
+            lambda h, a, b: norm(h.mT).mT * (1 + b[:, None]) + a[:, None],
+            "the mean was taken over the tokens, dimension 1; it is over the D "
+            "numbers of each",
+        ),
+        "norm last": (
+            lambda h, a, b: norm(h * (1 + b[:, None]) + a[:, None]),
+            "the norm came last and undid what the condition did: normalise first",
+        ),
+        "exponential": (
+            lambda h, a, b: norm(h) * b[:, None].exp() + a[:, None],
+            "the scale was exponentiated; 1 + scale is asked for, which doubles at 1",
+        ),
+        "divided": (
+            lambda h, a, b: norm(h) / (1 + b[:, None]) + a[:, None],
+            "divided by 1 + scale; multiply",
+        ),
+        "residual": (
+            lambda h, a, b: h + norm(h) * (1 + b[:, None]) + a[:, None],
+            "h itself was added again; that is the block's business, not the norm's",
+        ),
+        "root mean square": (
+            lambda h, a, b: (
+                h / (h.square().mean(-1, keepdim=True) + 1e-6).sqrt() * (1 + b[:, None])
+                + a[:, None]
+            ),
+            "the mean was not taken out: this is an RMS norm",
         ),
     },
 )

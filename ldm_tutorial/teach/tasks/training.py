@@ -213,6 +213,21 @@ MIN_SNR = Exercise(
             lambda snr, gamma: 1 / snr.clamp(max=gamma),
             "this is one over the minimum",
         ),
+        "nothing at 0": (
+            lambda snr, gamma: (snr.clamp(max=gamma) / snr).nan_to_num(0.0),
+            "at SNR 0 the weight came out as 0; there it is what it is for the "
+            "smallest SNR above 0, that is 1",
+        ),
+        "divided twice": (
+            lambda snr, gamma: snr.clamp(max=gamma) / snr.clamp(min=1e-8) ** 2,
+            "divided by the SNR twice; once makes of the one error the other",
+        ),
+        "scaled to mean one": (
+            lambda snr, gamma: (
+                min_snr_weight(snr, gamma) / min_snr_weight(snr, gamma).mean()
+            ),
+            "the weights were divided by their mean; each is asked for as it is",
+        ),
     },
 )
 

@@ -58,12 +58,14 @@ def wiring_slip(kind: str):
             emb = unet.time_embedding(t)
         if kind == "class alone":
             emb = unet.class_embedding(y)
+        if kind == "product":
+            emb = unet.time_embedding(t) * unet.class_embedding(y)
         h = unet.stem(z_t)
         skips = [h]
         for layers in unet.down:
             h = apply(layers, h, emb)
             skips.append(h)
-        if kind != "no middle":
+        for _ in range({"no middle": 0, "middle twice": 2}.get(kind, 1)):
             h = apply(unet.middle, h, emb)
         for layers in unet.up:
             if isinstance(layers[0], ResBlock):
@@ -73,6 +75,8 @@ def wiring_slip(kind: str):
                     pair = [h, torch.zeros_like(skip)]
                 h = torch.cat(pair, dim=1)
             h = apply(layers, h, emb)
+        if kind == "residual":
+            return z_t + unet.out(h)
         return h if kind == "no end" else unet.out(h)
 
     return f
@@ -156,6 +160,18 @@ UNET_FORWARD = Exercise(
         "no end": (
             wiring_slip("no end"),
             "`unet.out` is missing: the features came back in place of the prediction",
+        ),
+        "product": (
+            wiring_slip("product"),
+            "the two embeddings were multiplied; they are added",
+        ),
+        "middle twice": (
+            wiring_slip("middle twice"),
+            "the middle was gone through twice",
+        ),
+        "residual": (
+            wiring_slip("residual"),
+            "z_t was added at the end; the prediction is what `unet.out` makes",
         ),
     },
     source=(unet_forward, UNet.forward, UNet.descend, apply),
