@@ -57,7 +57,8 @@ FIND_THE_BUG = Exercise(
     prompt=(
         "`box(denoiser, z_T, y)` is somebody's sampler, with guidance. It runs, and "
         "its samples are poor. Write `diagnose(box)`, which finds out why by calling "
-        'it, with denoisers of your own making, and returns one word: `"time"`, '
+        "it, with denoisers `f(z_t, t, y)` of your own making, and returns one word: "
+        '`"time"`, '
         'the denoiser is called at wrong times; `"no class"`, a wrong label stands '
         'for no class; `"scale"`, the latents are multiplied by `std` twice; '
         '`"alpha"`, one step\'s α is used for ᾱ; `"prediction"`, the guess of the '
