@@ -13,6 +13,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 FLOORS := _build/floors
+BROWSER := _build/browser/node_modules
 UV := $(BIN)/python -m uv
 export VIRTUAL_ENV := $(abspath $(VENV))
 # Threads that wait asleep: on shared cores, spinning ones cost a factor of ten.
@@ -50,10 +51,13 @@ playground: $(READY) ## renew the playground's graphs after a change of the mode
 	@$(BIN)/ldm-tutorial export --model ldm-f8 --format onnx --fp16 --out _build/playground
 	@cp _build/playground/*.onnx _build/playground/model.json book/_playground
 
-pages: book ## look at the built book in Chromium (needs node, npm and chromium)
-	@npm install --silent --no-save --prefix _build/browser playwright-core axe-core
+pages: book $(BROWSER) ## look at the built book in Chromium, and in Firefox if it is there
 	@$(BIN)/python -m pytest -m slow tests/book/test_pages.py \
-	    tests/book/test_playground_page.py $(ARGS)
+	    tests/book/test_playground_page.py tests/book/test_playground_firefox.py $(ARGS)
+
+$(BROWSER):
+	@npm install --silent --no-save --prefix _build/browser \
+	    playwright-core@1.65.1 axe-core@4.14.1
 
 fuzz: $(READY) ## damage files of every kind at random; SECONDS=60 SEED=0
 	@$(BIN)/python -m tests.fuzz $(or $(SECONDS),60) $(or $(SEED),0)

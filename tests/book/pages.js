@@ -3,60 +3,22 @@
 //     node tests/book/pages.js FOLDER [PICTURES [PAGE ...]]
 //
 // FOLDER holds the built pages (_build/html). PICTURES, if given and not empty, gets a
-// screenshot of every page. PAGE, e.g. 02_kl.html, limits the work. The modules
-// playwright-core and axe-core are found through NODE_PATH, the browser through CHROMIUM
-// (default: chromium on the PATH).
+// screenshot of every page. PAGE, e.g. 02_kl.html, limits the work. As many pages as the
+// machine has cores are looked at side by side, each in a browser of its own; should it
+// die, another one takes its place, once. What is seen is told on stderr as it is seen.
 //
 // Prints one JSON object: {pages: [{page, width, theme, over, problems: [...], ...}]}.
 
 const fs = require("fs");
-const http = require("http");
 const path = require("path");
-const { execSync } = require("child_process");
 const { pathToFileURL } = require("url");
-const { chromium } = require("playwright-core");
+const { launch, newPage, serious, serve, sideBySide } = require("./browser.js");
 const unfit = require("./fit.js");
-const axe = fs.readFileSync(require.resolve("axe-core/axe.min.js"), "utf8");
 
 const root = path.resolve(process.argv[2]);
 const pictures = process.argv[3];
 const wanted = process.argv.slice(4);
-const executablePath =
-  process.env.CHROMIUM || execSync("command -v chromium", { encoding: "utf8" }).trim();
-
-// The theme declares this on every page; nothing depends on it.
-const HARMLESS = /THEBE_JS_URL.*has already been declared/;
-const PATIENCE = 180_000; // ms, for a machine that has other things to do
-const TYPES = {
-  ".css": "text/css",
-  ".html": "text/html; charset=utf-8",
-  ".jpg": "image/jpeg",
-  ".js": "text/javascript",
-  ".json": "application/json",
-  ".png": "image/png",
-  ".svg": "image/svg+xml",
-  ".woff": "font/woff",
-  ".woff2": "font/woff2",
-};
-
-function serve() {
-  const server = http.createServer((request, response) => {
-    const name = decodeURIComponent(new URL(request.url, "http://x").pathname);
-    const file = path.join(root, name);
-    if (!file.startsWith(root) || !fs.existsSync(file) || fs.statSync(file).isDirectory()) {
-      response.writeHead(404).end();
-      return;
-    }
-    const type = TYPES[path.extname(file)] || "application/octet-stream";
-    response.writeHead(200, { "Content-Type": type });
-    fs.createReadStream(file).pipe(response);
-  });
-  return new Promise((resolve) =>
-    server.listen(0, "127.0.0.1", () =>
-      resolve({ server, address: `http://127.0.0.1:${server.address().port}/` })
-    )
-  );
-}
+const AT_MOST = 300_000; // ms for one look
 
 // What can be seen from inside the page.
 function inside() {
@@ -119,41 +81,14 @@ async function sliders(page) {
 
 async function look(browser, address, name, width, theme) {
   const over = address.split(":")[0];
-  const context = await browser.newContext({
-    viewport: { width, height: width < 500 ? 844 : 900 },
-    colorScheme: theme,
-    deviceScaleFactor: 1,
-    hasTouch: width < 500,
-  });
-  await context.addInitScript((mode) => {
-    localStorage.setItem("mode", mode);
-    localStorage.setItem("theme", mode);
+  const problems = [];
+  const page = await newPage(browser, address, { width, theme }, problems);
+  await page.addInitScript(() => {
     window.shifted = 0;
     new PerformanceObserver((list) => {
       for (const entry of list.getEntries())
         if (!entry.hadRecentInput) window.shifted += entry.value;
     }).observe({ type: "layout-shift", buffered: true });
-  }, theme);
-  const page = await context.newPage();
-  page.setDefaultTimeout(PATIENCE);
-  const problems = [];
-  page.on("console", (message) => {
-    if (message.type() === "error" && !HARMLESS.test(message.text()))
-      problems.push(`console: ${message.text().slice(0, 200)}`);
-  });
-  page.on("pageerror", (error) => {
-    if (!HARMLESS.test(error.message)) problems.push(`script: ${error.message}`);
-  });
-  page.on("requestfailed", (request) =>
-    problems.push(`failed request ${request.url().slice(0, 120)}`)
-  );
-  page.on("request", (request) => {
-    const url = request.url();
-    if (!/^(data|blob):/.test(url) && !url.startsWith(address))
-      problems.push(`leaves the book: ${url.slice(0, 120)}`);
-  });
-  page.on("response", (response) => {
-    if (response.status() >= 400) problems.push(`${response.status()} ${response.url()}`);
   });
   await page.goto(address + name, { waitUntil: "load" });
   await page.evaluate(async () => {
@@ -163,18 +98,8 @@ async function look(browser, address, name, width, theme) {
   problems.push(...(await page.evaluate(inside)));
   const shown = await page.evaluate(() => document.documentElement.dataset.theme);
   if (shown !== theme) problems.push(`theme ${shown} where ${theme} was asked for`);
-  await page.evaluate(axe);
-  const violations = await page.evaluate(async () => {
-    const where = { include: [["article.bd-article"]] };
-    const report = await window.axe.run(where, {
-      resultTypes: ["violations"],
-      preload: false,
-    });
-    return report.violations
-      .filter((one) => ["serious", "critical"].includes(one.impact))
-      .map((one) => `${one.id} ×${one.nodes.length}: ${one.nodes[0].html.slice(0, 160)}`);
-  });
-  problems.push(...violations.map((one) => `axe: ${one}`));
+  // Over http come the same nodes and styles, which axe need not judge again.
+  if (over === "file") problems.push(...(await serious(page)));
   const shift = await page.evaluate(() => window.shifted);
   if (shift > 0.1) problems.push(`the page shifts while it loads: ${shift.toFixed(2)}`);
   if (pictures && over === "file") {
@@ -184,8 +109,46 @@ async function look(browser, address, name, width, theme) {
   const { found, count } = await sliders(page);
   problems.push(...found);
   problems.push(...(await page.evaluate(unfit, width < 500)));
-  await context.close();
+  await page.context().close();
   return { page: name, width, theme, over, problems, sliders: count, shift };
+}
+
+/** All looks at one page. One that fails is repeated in a new browser, once. */
+async function lookAtAll(name, places) {
+  const ways = [];
+  for (const width of [1280, 390])
+    for (const theme of ["light", "dark"]) ways.push([places.file, name, width, theme]);
+  ways.push([places.http, name, 1280, "light"]);
+  const seen = [];
+  let browser = await launch();
+  for (const [address, , width, theme] of ways) {
+    const began = Date.now();
+    const over = address.split(":")[0];
+    const told = (text) => console.error(`${name} ${width} ${theme} ${over}: ${text}`);
+    for (let attempt = 1; ; attempt++) {
+      let alarm;
+      const late = new Promise((_, reject) => {
+        alarm = setTimeout(() => reject(new Error("it takes too long")), AT_MOST);
+      });
+      try {
+        seen.push(await Promise.race([look(browser, address, name, width, theme), late]));
+        told(`${seen.at(-1).problems.length} problems, ${(Date.now() - began) / 1000} s`);
+        break;
+      } catch (error) {
+        told(`attempt ${attempt}: ${error.message}`);
+        await browser.close().catch(() => {});
+        browser = await launch();
+        if (attempt === 1) continue;
+        const problems = [`could not be looked at: ${error.message}`];
+        seen.push({ page: name, width, theme, over, problems, sliders: 0, shift: 0 });
+        break;
+      } finally {
+        clearTimeout(alarm);
+      }
+    }
+  }
+  await browser.close();
+  return seen;
 }
 
 async function main() {
@@ -193,22 +156,17 @@ async function main() {
     .readdirSync(root)
     .filter((name) => name.endsWith(".html") && !/^(genindex|search)\./.test(name))
     .filter((name) => !wanted.length || wanted.includes(name));
-  const { server, address } = await serve();
-  const browser = await chromium.launch({
-    executablePath,
-    args: ["--no-sandbox"],
-  });
+  const { server, address } = await serve(root);
+  const places = { file: pathToFileURL(root).href + "/", http: address };
+  // The longest pages first, so that nobody waits for one at the end.
+  const length = (name) => fs.statSync(path.join(root, name)).size;
+  names.sort((a, b) => length(b) - length(a));
   const pages = [];
   try {
-    const file = pathToFileURL(root).href + "/";
-    for (const name of names) {
-      for (const width of [1280, 390])
-        for (const theme of ["light", "dark"])
-          pages.push(await look(browser, file, name, width, theme));
-      pages.push(await look(browser, address, name, 1280, "light"));
-    }
+    await sideBySide(
+      names.map((name) => async () => pages.push(...(await lookAtAll(name, places))))
+    );
   } finally {
-    await browser.close();
     server.close();
   }
   console.log(JSON.stringify({ pages }, null, 1));

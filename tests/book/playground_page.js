@@ -2,50 +2,27 @@
 //
 // FOLDER holds the built pages, PICTURES gets screenshots, OWN is a JSON object, folders
 // that `ldm-tutorial export --format onnx` wrote -> settings to draw with, and CASES a
-// JSON list of settings, as in an address. Modules and browser are found as by pages.js. Prints one JSON object:
+// JSON list of settings, as in an address. Prints one JSON object:
 //
 //     problems   what went wrong, in words
 //     times      {over: {load, steps}} in ms: click to picture; 20 steps of the sampler
 //     pictures   {over: {settings: RGB bytes of what is drawn}}
 //     own        {folder: {status, classes, samplers, picture}} of the models in OWN
 //     embedded   {page: panels} of the other pages, all of which were opened
+//     tried      [way] in which every control was tried, as in 1280-light
 
 const fs = require("fs");
-const http = require("http");
 const path = require("path");
-const { execSync } = require("child_process");
 const { pathToFileURL } = require("url");
-const { chromium } = require("playwright-core");
-const axe = fs.readFileSync(require.resolve("axe-core/axe.min.js"), "utf8");
+const { launch, newPage, serious, serve, sideBySide } = require("./browser.js");
+const { PANEL, drawn, everything, go } = require("./playground_controls.js");
 
 const [root, pictures] = process.argv.slice(2, 4).map((one) => path.resolve(one));
 const [owned, cases] = process.argv.slice(4, 6).map((one) => JSON.parse(one));
-const executablePath =
-  process.env.CHROMIUM || execSync("command -v chromium", { encoding: "utf8" }).trim();
-const HARMLESS = /THEBE_JS_URL.*has already been declared/;
-const PATIENCE = 300_000; // ms, for a machine that has other things to do
-const TYPES = { ".css": "text/css", ".html": "text/html", ".js": "text/javascript", ".svg": "image/svg+xml" };
-const PANEL = ".playground-panel";
-const FIXED = ["tool", "brush", "colour", "size"]; // these change nothing by themselves
-
-function serve() {
-  const server = http.createServer((request, response) => {
-    const name = decodeURIComponent(new URL(request.url, "http://x").pathname);
-    const file = path.join(root, name);
-    if (!file.startsWith(root) || !fs.existsSync(file)) return response.writeHead(404).end();
-    const type = TYPES[path.extname(file)] || "application/octet-stream";
-    response.writeHead(200, { "Content-Type": type });
-    fs.createReadStream(file).pipe(response);
-  });
-  return new Promise((resolve) => server.listen(0, "127.0.0.1", () => resolve(server)));
-}
-
-const drawn = (page) =>
-  page.waitForSelector(`${PANEL}[aria-busy=false]`, { state: "attached" });
-
-/** What all canvases of a panel show, as one text. */
-const seen = (page) =>
-  page.$$eval(`${PANEL} canvas`, (all) => all.map((one) => one.toDataURL()).join());
+const DESK = { width: 1280, theme: "light" };
+const PHONE = { width: 390, theme: "dark", reducedMotion: "reduce" };
+const WAYS = [DESK, PHONE, { ...DESK, theme: "dark" }, { ...PHONE, theme: "light" }];
+const BUTTON = ".playground-bar button";
 
 const bytes = (page) =>
   page.$eval(`${PANEL} canvas`, (one) => {
@@ -54,22 +31,7 @@ const bytes = (page) =>
   });
 
 async function open(browser, address, options, problems, name = "playground.html") {
-  const context = await browser.newContext({ viewport: { width: 1280, height: 900 }, ...options });
-  await context.addInitScript((mode) => {
-    localStorage.setItem("mode", mode);
-    localStorage.setItem("theme", mode);
-  }, options.colorScheme || "light");
-  const page = await context.newPage();
-  page.setDefaultTimeout(PATIENCE);
-  const wrong = (text) => HARMLESS.test(text) || problems.push(text);
-  page.on("console", (one) => one.type() === "error" && wrong(`console: ${one.text()}`));
-  page.on("pageerror", (error) => wrong(`script: ${error.message}`));
-  page.asked = [];
-  page.on("request", (request) => {
-    const url = request.url();
-    page.asked.push(url);
-    if (!/^(data|blob):/.test(url) && !url.startsWith(address)) problems.push(`leaves: ${url}`);
-  });
+  const page = await newPage(browser, address, options, problems);
   await page.goto(address + name, { waitUntil: "load" });
   return page;
 }
@@ -79,124 +41,79 @@ async function click(page, problems) {
   const early = before.filter((url) => !/\/(load\.js|playground\.css)(\?|$)/.test(url));
   if (early.length) problems.push(`loaded before the click: ${early}`);
   const began = Date.now();
-  await page.click(".playground-bar button");
+  await page.click(BUTTON);
   await drawn(page);
   return Date.now() - began;
 }
 
-async function go(page, hash) {
-  await page.evaluate((to) => (location.hash = to), hash);
-  await page.waitForTimeout(50);
-  await drawn(page);
-}
-
-/** Every control of a panel changes what is seen, and the address. */
-async function controls(page, name, problems) {
-  const inputs = await page.$$(`${PANEL} .playground-controls :is(input, select)`);
-  for (const input of inputs) {
-    const label = await input.evaluate((one) => one.labels[0].textContent);
-    const [before, address] = [await seen(page), page.url()];
-    const changed = await input.evaluate((one) => {
-      if (one.disabled) return false;
-      if (one.tagName === "SELECT") one.selectedIndex = (one.selectedIndex + 1) % one.options.length;
-      else if (one.type === "color") one.value = "#ff0000";
-      else one.value = Number(one.value) === Number(one.max) ? one.min : Number(one.value) + 3 * Number(one.step);
-      one.dispatchEvent(new Event("input", { bubbles: true }));
-      return true;
-    });
-    await page.waitForTimeout(50);
-    await drawn(page);
-    if (/Pointer|Brush/.test(label) || !changed) continue;
-    if (page.url() === address) problems.push(`${name}: the address ignores "${label}"`);
-    if (/Way|of B|mask/.test(label)) continue; // seen in a blend only: tested by hand below
-    if ((await seen(page)) === before) problems.push(`${name}: "${label}" changes nothing`);
-  }
-}
-
-/** The latent by mouse and by keyboard; blending on both ways. */
-async function latent(page, problems) {
-  await go(page, "#latent?blend=0.5&way=slerp");
-  const round = await seen(page);
-  await go(page, "#latent?blend=0.5&way=lerp");
-  if ((await seen(page)) === round) problems.push("slerp and lerp are the same");
-  const map = await page.$(`${PANEL} canvas[role=application]`);
-  const number = async () => (await page.textContent(".playground-status")).match(/-?\d+\.\d+$/)?.[0];
-  await map.focus();
-  await page.keyboard.press("ArrowRight");
-  const first = Number(await number());
-  await page.keyboard.press("+");
-  await drawn(page);
-  await page.keyboard.press("ArrowRight");
-  await page.keyboard.press("ArrowLeft");
-  if (Math.abs(Number(await number()) - first - 0.25) > 0.011) problems.push("plus does not add");
-  await map.scrollIntoViewIfNeeded();
-  const box = await map.boundingBox();
-  const before = await seen(page);
-  await page.mouse.move(box.x + 10, box.y + 60);
-  await page.mouse.down();
-  await page.mouse.move(box.x + 10, box.y - 20, { steps: 4 });
-  await page.mouse.up();
-  await drawn(page);
-  if ((await seen(page)) === before) problems.push("dragging a number changes nothing");
-  if (!/edits=\d/.test(page.url())) problems.push("the address forgets what was painted");
-  const [now, link] = [await bytes(page), page.url()];
-  await page.click(`${PANEL} button:has-text("Undo")`);
-  await drawn(page);
-  await go(page, `#${link.split("#")[1]}`);
-  if (String(await bytes(page)) !== String(now)) problems.push("a link does not bring back what was painted");
-}
-
-/** A file, a stroke of the brush, a painted mask. */
-async function own(page, problems) {
-  await go(page, "#own?steps=4&from=0.3");
-  const states = [await seen(page)];
-  const check = async (what) => {
-    await page.waitForTimeout(50);
-    await drawn(page);
-    states.push(await seen(page));
-    if (states.at(-1) === states.at(-2)) problems.push(`own: ${what} changes nothing`);
-  };
-  await page.setInputFiles(`${PANEL} input[type=file]`, path.join(root, "_images", "samples.jpg"));
-  await page.waitForTimeout(500);
-  await check("a file");
-  const veil = await page.$(".playground-stack canvas:last-child");
-  const stroke = async () => {
-    await veil.scrollIntoViewIfNeeded();
-    const box = await veil.boundingBox();
-    await page.mouse.move(box.x + 40, box.y + 40);
-    await page.mouse.down();
-    await page.mouse.move(box.x + 120, box.y + 90, { steps: 5 });
-    await page.mouse.up();
-  };
-  await stroke();
-  await check("the brush");
-  await go(page, "#own?steps=4&from=0.9&mask=painted");
-  states.push(await seen(page));
-  await page.waitForSelector(".playground-stack canvas:last-child");
-  const again = await page.$(".playground-stack canvas:last-child");
-  await again.scrollIntoViewIfNeeded();
-  const box = await again.boundingBox();
-  await page.mouse.move(box.x + 40, box.y + 40);
-  await page.mouse.down();
-  await page.mouse.move(box.x + 120, box.y + 90, { steps: 5 });
-  await page.mouse.up();
-  await check("a painted mask");
-}
-
-async function serious(page, where, problems) {
-  await page.evaluate(axe);
-  const found = await page.evaluate(async () => {
-    const where = { include: [["article.bd-article"]] };
-    const report = await window.axe.run(where, { resultTypes: ["violations"], preload: false });
-    return report.violations
-      .filter((one) => ["serious", "critical"].includes(one.impact))
-      .map((one) => `${one.id}: ${one.nodes[0].html.slice(0, 160)}`);
-  });
-  problems.push(...found.map((one) => `axe, ${where}: ${one}`));
+/** Nothing serious for axe, and nothing that scrolls sideways. */
+async function fits(page, where, problems) {
+  problems.push(...(await serious(page)).map((one) => `${where}: ${one}`));
   const wide = await page.evaluate(
     () => document.documentElement.scrollWidth - document.documentElement.clientWidth
   );
   if (wide > 0) problems.push(`${where} scrolls sideways by ${wide}`);
+}
+
+/** How long the first picture takes, and 20 steps, the best of three; all the cases. */
+async function measure(browser, address, problems) {
+  const page = await open(browser, address, DESK, problems);
+  const load = await click(page, problems);
+  const steps = [];
+  for (const seed of [1, 2, 3]) {
+    const began = Date.now();
+    await go(page, `#sample?class=3&seed=${seed}&steps=20&guidance=2`);
+    steps.push(Date.now() - began);
+  }
+  const drawings = {};
+  for (const settings of cases) {
+    await go(page, `#sample?${settings}`);
+    drawings[settings] = await bytes(page);
+  }
+  await page.context().close();
+  return { times: { load, steps: Math.min(...steps) }, drawings };
+}
+
+/** Every control in one way of looking; a picture of every panel. */
+async function tryAll(browser, address, way, problems) {
+  const name = `${way.width}-${way.theme}`;
+  const found = [];
+  const page = await open(browser, address, way, found);
+  await click(page, found);
+  await everything(page, (text) => found.push(text), path.join(root, "_images", "samples.jpg"));
+  const panels = { sample: "steps=20", latent: "blend=0.4", own: "steps=20", forward: "" };
+  for (const [panel, settings] of Object.entries(panels)) {
+    await go(page, `#${panel}?${settings}`);
+    await fits(page, panel, found);
+    const file = `playground-${panel}-${name}.png`;
+    await page.screenshot({ path: path.join(pictures, file), fullPage: true });
+  }
+  problems.push(...found.map((one) => `${name}: ${one}`));
+  await page.context().close();
+  return name;
+}
+
+/** What a reader is told where it cannot run, and that a second click mends a first. */
+async function failures(browser, address, problems) {
+  const told = (page, words) => page.waitForSelector(`.playground-bar >> text=${words}`);
+  const old = await newPage(browser, address, DESK, problems);
+  await old.addInitScript(() => delete window.DecompressionStream);
+  await old.goto(`${address}playground.html`, { waitUntil: "load" });
+  await old.click(BUTTON);
+  await told(old, "The model cannot run here: this browser is too old");
+  await old.context().close();
+  const expected = []; // the request that is cut off here
+  const page = await open(browser, address, DESK, expected);
+  await page.route(/model\.int8-02/, (route) => route.abort());
+  await page.click(BUTTON);
+  await told(page, "The model cannot run here: model.int8-02.js could not be loaded");
+  await page.unroute(/model\.int8-02/);
+  await page.click(BUTTON);
+  await page.waitForSelector(".playground-bar progress[aria-label][value]");
+  await drawn(page);
+  await page.context().close();
+  const odd = expected.filter((one) => !/model\.int8-02|ERR_FAILED/.test(one));
+  problems.push(...odd.map((one) => `after a failure: ${one}`));
 }
 
 /** A model of the reader's own: its files chosen, a picture drawn, all panels opened. */
@@ -260,7 +177,7 @@ async function embedded(browser, address, options, problems) {
       await box.screenshot({ path: path.join(pictures, `playground-in-${name}-${i + 1}-${wide}.png`) });
       opened[name].push(await box.getAttribute("data-panel"));
     }
-    await serious(page, name, problems);
+    await fits(page, name, problems);
     if (new URL(page.url()).hash) problems.push(`${name}: a panel changes the address`);
     await page.context().close();
   }
@@ -268,54 +185,41 @@ async function embedded(browser, address, options, problems) {
 }
 
 async function main() {
-  const report = { problems: [], times: {}, pictures: {} };
+  const report = { problems: [], times: {}, pictures: {}, own: {}, tried: [] };
   const { problems } = report;
-  const server = await serve();
-  const places = {
-    file: `${pathToFileURL(root).href}/`,
-    http: `http://127.0.0.1:${server.address().port}/`,
-  };
-  const browser = await chromium.launch({ executablePath, args: ["--no-sandbox"] });
-  try {
-    for (const [over, address] of Object.entries(places)) {
-      const page = await open(browser, address, {}, problems);
-      const load = await click(page, problems);
-      report.pictures[over] = {};
-      for (const settings of cases) {
-        await go(page, `#sample?${settings}`);
-        report.pictures[over][settings] = await bytes(page);
-      }
-      const began = Date.now();
-      await go(page, "#sample?class=3&seed=9&steps=20&guidance=1");
-      report.times[over] = { load, steps: Date.now() - began };
-      if (over === "http") break;
-      for (const [name, start] of [["sample", "steps=4"], ["latent", "blend=0.4"], ["own", "steps=4"], ["forward", ""]]) {
-        await go(page, `#${name}?${start}`);
-        await controls(page, name, problems);
-        await serious(page, name, problems);
-        await page.screenshot({ path: path.join(pictures, `playground-${name}-1280-light.png`), fullPage: true });
-      }
-      await latent(page, problems);
-      await own(page, problems);
-      report.own = {};
-      await page.click("summary:has-text('A model of your own')");
-      for (const [folder, settings] of Object.entries(owned))
-        report.own[folder] = await ownModel(page, folder, settings, problems);
-    }
-    report.embedded = await embedded(browser, places.file, {}, problems);
-    const phone = { viewport: { width: 390, height: 844 }, colorScheme: "dark", hasTouch: true, reducedMotion: "reduce" };
-    const page = await open(browser, places.file, phone, problems);
-    await click(page, problems);
-    for (const name of ["sample", "latent", "own", "forward"]) {
-      await go(page, `#${name}?steps=4`);
-      await serious(page, `${name} on a phone`, problems);
-      await page.screenshot({ path: path.join(pictures, `playground-${name}-390-dark.png`), fullPage: true });
-    }
-    await embedded(browser, places.http, phone, problems);
-  } finally {
+  const { server, address } = await serve(root);
+  const places = { file: `${pathToFileURL(root).href}/`, http: address };
+  // Alone, since it is timed.
+  for (const [over, place] of Object.entries(places)) {
+    const browser = await launch();
+    const { times, drawings } = await measure(browser, place, problems);
+    [report.times[over], report.pictures[over]] = [times, drawings];
     await browser.close();
-    server.close();
   }
+  const jobs = WAYS.map((way, i) => async (browser) => {
+    const place = i % 2 ? places.http : places.file;
+    report.tried.push(await tryAll(browser, place, way, problems));
+  });
+  jobs.push(async (browser) => {
+    report.embedded = await embedded(browser, places.file, DESK, problems);
+  });
+  jobs.push((browser) => embedded(browser, places.http, PHONE, problems));
+  jobs.push((browser) => failures(browser, places.file, problems));
+  jobs.push(async (browser) => {
+    const page = await open(browser, places.file, DESK, problems);
+    await click(page, problems);
+    await page.click("summary:has-text('A model of your own')");
+    for (const [folder, settings] of Object.entries(owned))
+      report.own[folder] = await ownModel(page, folder, settings, problems);
+  });
+  await sideBySide(
+    jobs.map((job) => async () => {
+      const browser = await launch();
+      await job(browser).catch((error) => problems.push(`it stopped: ${error.stack}`));
+      await browser.close().catch(() => {});
+    })
+  );
+  server.close();
   console.log(JSON.stringify(report));
 }
 

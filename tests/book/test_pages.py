@@ -15,6 +15,7 @@ from browser import BOOK, MODULES, PICTURES, ROOT, missing
 
 MAX_BYTES = 1_500_000  # of a page with its pictures
 MAX_IMAGE = 150_000
+MAX_BOOK = 60_000_000  # of all that is built
 
 pytestmark = [
     pytest.mark.slow,
@@ -27,13 +28,13 @@ def looks():
     """What was seen: a dictionary for each page, width, theme and protocol."""
     shutil.rmtree(PICTURES, ignore_errors=True)
     PICTURES.mkdir(parents=True)
-    done = subprocess.run(
+    done = subprocess.run(  # its trail on stderr is shown if a test fails
         ["node", ROOT / "tests" / "book" / "pages.js", BOOK, PICTURES],
         env={**os.environ, "NODE_PATH": str(MODULES)},
-        capture_output=True,
+        stdout=subprocess.PIPE,
         text=True,
     )
-    assert done.returncode == 0, done.stderr
+    assert done.returncode == 0, "see the trail below"
     return json.loads(done.stdout)["pages"]
 
 
@@ -57,7 +58,12 @@ def test_no_page_has_a_problem(looks):
     assert not found, "\n" + "\n".join(found)
 
 
-def test_pages_and_pictures_are_light(looks):
+def test_the_book_is_light():
+    files = [path for path in BOOK.rglob("*") if path.is_file()]
+    assert sum(path.stat().st_size for path in files) <= MAX_BOOK
+
+
+def test_pages_and_pictures_are_light():
     """What the book itself adds; the theme and the maths are loaded once for all."""
     for path in BOOK.glob("*.html"):
         text = path.read_text("utf8")
