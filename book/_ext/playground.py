@@ -3,14 +3,14 @@
 A page that holds <div class="playground"> gets a small script, `load.js`, and a style
 sheet. Everything else is loaded after a click, and every page shares it. It is packed
 here, into _static/playground: the modules and `model.json` as texts, the runtime, the
-graphs and the weights as gzip in base64. That form works from a disk, where a page may
-load scripts but may neither fetch files nor import modules. The weights, most of what
-is loaded, are packed as whole numbers of 8 bits, a factor for each row beside them:
-pictures then differ from the library's by less than one of 255 levels in the mean, and
-the page computes in float32 all the same.
+graphs and the weights as gzip, seven bits a letter. That form works from a disk, where a
+page may load scripts but may neither fetch files nor import modules. The weights, most
+of what is loaded, are packed as whole numbers of 8 bits, a factor for each row beside
+them: pictures then differ from the library's by less than one of 255 levels in the mean,
+and the page computes in float32 all the same. The encoder comes only when a picture of
+the reader's own is to be encoded.
 """
 
-import base64
 import gzip
 import json
 import re
@@ -25,16 +25,20 @@ MODULES = BOOK / "_assets" / "playground"
 GRAPHS = BOOK / "_playground"
 RUNTIME = GRAPHS / "runtime"
 MODEL = "ldm-f8"
-PART = 768 * 1024  # bytes in a script; a multiple of 3, so that base64 can be cut
+ENCODER = "codec.vae.encoder."  # the tensors that are not loaded at once
+LATER = ("encoder.onnx", "encoder.int8")
+PART = 784 * 1024  # bytes in a script; a multiple of 7, so that eight letters are full
+FORBIDDEN = b'\0\n\r"\\'  # what a text in a script cannot hold; here 128 is added
 PLACE = re.compile(r'<div[^>]*\bclass="playground"')
 
 
 def packed_files():
-    """What a click loads as bytes, by the name that the modules know."""
+    """What is loaded as bytes, by the name that the modules know."""
     names = ("ort-wasm-simd-threaded.mjs", "ort-wasm-simd-threaded.wasm")
     paths = [*(RUNTIME / name for name in names), *sorted(GRAPHS.glob("*.onnx"))]
     files = {path.name: path.read_bytes() for path in paths}
-    return files | {"model.int8": packed_weights(model())}
+    first, encoder = packed_weights(model())
+    return files | {"model.int8": first, "encoder.int8": encoder}
 
 
 def model():
@@ -75,22 +79,23 @@ def weights(model):
 
 
 def packed_weights(model):
-    """That file with its large tensors packed, as `weights.mjs` reads it."""
+    """That file with its large tensors packed, as `weights.mjs` reads it: all but the
+    encoder, and the encoder's tensors."""
     import torch
 
     content, tensors = weights(model), model.state_dict()
     start = 8 + struct.unpack("<Q", content[:8])[0]
     header = json.loads(content[8:start])
     header.pop("__metadata__", None)
-    parts = [content[:start]]
+    parts, encoder = [content[:start]], []
     for name in sorted(header, key=lambda name: header[name]["data_offsets"]):
         first, end = header[name]["data_offsets"]
         part = content[start + first : start + end]
         if is_large(tensors[name]):
             whole, factors = rows_and_factors(tensors[name])
             part = factors.numpy().tobytes() + whole.to(torch.int8).numpy().tobytes()
-        parts.append(part)
-    return b"".join(parts)
+        (encoder if name.startswith(ENCODER) else parts).append(part)
+    return b"".join(parts), b"".join(encoder)
 
 
 def modules():
@@ -115,9 +120,20 @@ def known():
     return {k: v for k, v in json.loads(text).items() if k != "alpha_bar"}
 
 
+def letters(content):
+    """Bytes as a text that a script may hold between quotes, seven bits a letter."""
+    import numpy as np
+
+    bits = np.unpackbits(np.frombuffer(content, np.uint8))
+    bits = np.append(bits, np.zeros(-len(bits) % 7, np.uint8)).reshape(-1, 7)
+    values = np.packbits(bits, axis=1)[:, 0] >> 1
+    values[np.isin(values, list(FORBIDDEN))] += 128
+    return values.tobytes().decode("latin1")
+
+
 def call(name, value):
     """A script that hands a value to `load.js`."""
-    return f"ldmPlayground({json.dumps(name)}, {json.dumps(value)});\n"
+    return f"ldmPlayground({json.dumps(name)}, {value});\n"
 
 
 def scripts():
@@ -128,12 +144,26 @@ def scripts():
         parts = [zipped[i : i + PART] for i in range(0, len(zipped), PART)]
         counts[name] = len(parts)
         for i, part in enumerate(parts):
-            text = base64.b64encode(part).decode()
-            made[f"{name}-{i:02}.js"] = call(f"{name}-{i:02}", text)
+            made[f"{name}-{i:02}.js"] = call(f"{name}-{i:02}", f'"{letters(part)}"')
+    later = {name: counts.pop(name) for name in LATER}
+    size = sum(len(text.encode()) for name, text in made.items() if is_late(name))
     listed = {"modules": modules(), "packed": counts, "known": known()}
+    listed |= {"later": later, "megabytes": round(size / 1e6, 1)}
     runtime = (RUNTIME / "ort.wasm.min.js").read_text("utf8")
     runtime = runtime.partition("//# sourceMappingURL")[0]  # a file that is not here
-    return made | {"files.js": call("files", listed), "ort.wasm.min.js": runtime}
+    files = call("files", json.dumps(listed))
+    return made | {"files.js": files, "ort.wasm.min.js": runtime}
+
+
+def is_late(name):
+    """Whether a script is loaded only when a picture is to be encoded."""
+    return name.startswith(LATER)
+
+
+def megabytes(made):
+    """What a click loads of these scripts, in millions of bytes."""
+    first = (text for name, text in made.items() if not is_late(name))
+    return round(sum(len(text.encode()) for text in first) / 1e6)
 
 
 def write(app):
@@ -148,21 +178,26 @@ def write(app):
         (folder / name).write_text(text, encoding="utf8")
     for path in MODULES.iterdir():  # Sphinx copies them only if a page has changed
         shutil.copy(path, folder)
-    app.config.playground_megabytes = round(sum(map(len, made.values())) / 1e6)
+    app.playground_megabytes = megabytes(made)
+
+
+def finish(app, exception):
+    """Tell the loader how much there is, once Sphinx has copied it for the last time."""
+    path = Path(app.outdir) / "_static" / "playground" / "load.js"
+    loader = (MODULES / "load.js").read_text("utf8")
+    loader = loader.replace('"MEGABYTES"', str(app.playground_megabytes))
+    path.write_text(loader, encoding="utf8")
 
 
 def attach(app, pagename, templatename, context, doctree):
     """Give a page that has a place for it the script that opens the playground."""
     if PLACE.search(context.get("body", "")):
-        megabytes = str(app.config.playground_megabytes)
         app.add_css_file("playground/playground.css")
-        app.add_js_file(
-            "playground/load.js", defer="defer", **{"data-megabytes": megabytes}
-        )
+        app.add_js_file("playground/load.js", defer="defer")
 
 
 def setup(app):
-    app.add_config_value("playground_megabytes", 0, "")
     app.connect("builder-inited", write)
     app.connect("html-page-context", attach)
+    app.connect("build-finished", finish)
     return {"parallel_read_safe": True, "parallel_write_safe": True}

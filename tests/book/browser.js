@@ -88,16 +88,17 @@ async function newPage(browser, address, { width, theme, ...more }, problems) {
   return page;
 }
 
-/** What axe finds in the article that is serious, in words. */
-async function serious(page) {
+/** What axe finds in the article that is serious, in words; by all its rules, or by some. */
+async function serious(page, rules) {
   await page.evaluate(axe);
-  return page.evaluate(async () => {
+  return page.evaluate(async (runOnly) => {
     const where = { include: [["article.bd-article"]] };
-    const report = await window.axe.run(where, { resultTypes: ["violations"], preload: false });
+    const how = { resultTypes: ["violations"], preload: false };
+    const report = await window.axe.run(where, runOnly ? { ...how, runOnly } : how);
     return report.violations
       .filter((one) => ["serious", "critical"].includes(one.impact))
       .map((one) => `axe: ${one.id} ×${one.nodes.length}: ${one.nodes[0].html.slice(0, 160)}`);
-  });
+  }, rules);
 }
 
 /** Runs functions, the first ones first, as many side by side as there are cores. */

@@ -79,7 +79,7 @@ async function sliders(page) {
   return { found, count: all.length };
 }
 
-async function look(browser, address, name, width, theme) {
+async function look(browser, { address, name, width, theme, axe }) {
   const over = address.split(":")[0];
   const problems = [];
   const page = await newPage(browser, address, { width, theme }, problems);
@@ -98,13 +98,12 @@ async function look(browser, address, name, width, theme) {
   problems.push(...(await page.evaluate(inside)));
   const shown = await page.evaluate(() => document.documentElement.dataset.theme);
   if (shown !== theme) problems.push(`theme ${shown} where ${theme} was asked for`);
-  // Over http come the same nodes and styles, which axe need not judge again.
-  if (over === "file") problems.push(...(await serious(page)));
+  if (axe) problems.push(...(await serious(page, axe === "all" ? null : [axe])));
   const shift = await page.evaluate(() => window.shifted);
   if (shift > 0.1) problems.push(`the page shifts while it loads: ${shift.toFixed(2)}`);
   if (pictures && over === "file") {
-    const file = `${path.parse(name).name}-${width}-${theme}.png`;
-    await page.screenshot({ path: path.join(pictures, file), fullPage: true });
+    const file = path.join(pictures, `${path.parse(name).name}-${width}-${theme}.jpg`);
+    await page.screenshot({ path: file, type: "jpeg", quality: 80, fullPage: true });
   }
   const { found, count } = await sliders(page);
   problems.push(...found);
@@ -113,17 +112,24 @@ async function look(browser, address, name, width, theme) {
   return { page: name, width, theme, over, problems, sliders: count, shift };
 }
 
+/** The ways to look at a page. axe takes most of the time and judges no node twice: what
+ * depends on the width is seen at both, and colours, which do not, in both themes. */
+const waysOf = (name, { file, http }) => [
+  { address: file, name, width: 1280, theme: "light", axe: "all" },
+  { address: file, name, width: 1280, theme: "dark", axe: "color-contrast" },
+  { address: file, name, width: 390, theme: "light" },
+  { address: file, name, width: 390, theme: "dark", axe: "all" },
+  { address: http, name, width: 1280, theme: "light" },
+];
+
 /** All looks at one page. One that fails is repeated in a new browser, once. */
 async function lookAtAll(name, places) {
-  const ways = [];
-  for (const width of [1280, 390])
-    for (const theme of ["light", "dark"]) ways.push([places.file, name, width, theme]);
-  ways.push([places.http, name, 1280, "light"]);
   const seen = [];
   let browser = await launch();
-  for (const [address, , width, theme] of ways) {
+  for (const way of waysOf(name, places)) {
     const began = Date.now();
-    const over = address.split(":")[0];
+    const { width, theme } = way;
+    const over = way.address.split(":")[0];
     const told = (text) => console.error(`${name} ${width} ${theme} ${over}: ${text}`);
     for (let attempt = 1; ; attempt++) {
       let alarm;
@@ -131,7 +137,7 @@ async function lookAtAll(name, places) {
         alarm = setTimeout(() => reject(new Error("it takes too long")), AT_MOST);
       });
       try {
-        seen.push(await Promise.race([look(browser, address, name, width, theme), late]));
+        seen.push(await Promise.race([look(browser, way), late]));
         told(`${seen.at(-1).problems.length} problems, ${(Date.now() - began) / 1000} s`);
         break;
       } catch (error) {

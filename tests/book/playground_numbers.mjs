@@ -4,7 +4,7 @@
 import { readFileSync } from "fs";
 import * as d from "../../book/_assets/playground/diffusion.mjs";
 import { createHash } from "crypto";
-import { unpackWeights } from "../../book/_assets/playground/weights.mjs";
+import { addEncoder, unpackWeights } from "../../book/_assets/playground/weights.mjs";
 import { dice } from "../../book/_assets/playground/dice.mjs";
 
 const array = (list) => Float32Array.from(list);
@@ -36,8 +36,12 @@ const known = {
     ...(await d.guided(toyClasses, y, noClass, scale, rescale)(array(z), t)),
   ],
   slerp: (a, b, t) => [...d.slerp(array(a), array(b), t)],
-  unpacked: (path) =>
-    createHash("sha256").update(unpackWeights(new Uint8Array(readFileSync(path)))).digest("hex"),
+  unpacked(first, encoder) {
+    const packed = (path) => new Uint8Array(readFileSync(path));
+    const made = unpackWeights(packed(first));
+    addEncoder(made, packed(encoder));
+    return createHash("sha256").update(made).digest("hex");
+  },
   lerp: (a, b, t) => [...d.lerp(array(a), array(b), t)],
   startOf: (config, steps, from) => d.startOf(d.planOf(config), steps, from),
 };

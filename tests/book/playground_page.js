@@ -5,7 +5,8 @@
 // JSON list of settings, as in an address. Prints one JSON object:
 //
 //     problems   what went wrong, in words
-//     times      {over: {load, steps}} in ms: click to picture; 20 steps of the sampler
+//     times      {over: {load, loadBusy, steps, stepsBusy, megabytes}}: ms from the click
+//                to the picture, and for 20 steps; how long processors were busy with it
 //     pictures   {over: {settings: RGB bytes of what is drawn}}
 //     own        {folder: {status, classes, samplers, picture}} of the models in OWN
 //     embedded   {page: panels} of the other pages, all of which were opened
@@ -58,12 +59,28 @@ async function fits(page, where, problems) {
 /** How long the first picture takes, and 20 steps, the best of three; all the cases. */
 async function measure(browser, address, problems) {
   const page = await open(browser, address, DESK, problems);
+  const promised = Number((await page.textContent(BUTTON)).match(/loads (\d+) MB/)[1]);
+  const before = page.asked.length;
+  const inspector = await browser.newBrowserCDPSession();
+  const busy = async () => {
+    const { processInfo } = await inspector.send("SystemInfo.getProcessInfo");
+    return processInfo.reduce((sum, one) => sum + 1000 * one.cpuTime, 0);
+  };
+  let since = await busy();
   const load = await click(page, problems);
-  const steps = [];
+  const loadBusy = (await busy()) - since;
+  const files = page.asked.slice(before).filter((url) => /static\/playground\//.test(url));
+  const sizes = files.map((url) => fs.statSync(path.join(root, url.slice(address.length))).size);
+  const megabytes = sizes.reduce((sum, one) => sum + one, 0) / 1e6;
+  if (Math.round(megabytes) !== promised)
+    problems.push(`the button says ${promised} MB, the click loads ${megabytes}`);
+  const [steps, stepsBusy] = [[], []];
   for (const seed of [1, 2, 3]) {
+    since = await busy();
     const began = Date.now();
     await go(page, `#sample?class=3&seed=${seed}&steps=20&guidance=2`);
     steps.push(Date.now() - began);
+    stepsBusy.push((await busy()) - since);
   }
   const drawings = {};
   for (const settings of cases) {
@@ -71,7 +88,8 @@ async function measure(browser, address, problems) {
     drawings[settings] = await bytes(page);
   }
   await page.context().close();
-  return { times: { load, steps: Math.min(...steps) }, drawings };
+  const best = { steps: Math.min(...steps), stepsBusy: Math.min(...stepsBusy) };
+  return { times: { load, loadBusy, ...best, megabytes }, drawings };
 }
 
 /** Every control in one way of looking; a picture of every panel. */
@@ -204,7 +222,7 @@ async function main() {
     report.embedded = await embedded(browser, places.file, DESK, problems);
   });
   jobs.push((browser) => embedded(browser, places.http, PHONE, problems));
-  jobs.push((browser) => failures(browser, places.file, problems));
+  jobs.push((browser) => failures(browser, places.http, problems));
   jobs.push(async (browser) => {
     const page = await open(browser, places.file, DESK, problems);
     await click(page, problems);

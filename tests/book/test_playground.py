@@ -9,7 +9,6 @@ import json
 import re
 import shutil
 import subprocess
-from base64 import b64decode
 from dataclasses import asdict
 from pathlib import Path
 
@@ -18,12 +17,15 @@ import pytest
 import torch
 
 from ldm_tutorial import (
+    AutoencoderKL,
+    LatentCodec,
     LatentDiffusion,
     NoiseSchedule,
     PixelCodec,
     ScheduleConfig,
     UNet,
     UNetConfig,
+    VAEConfig,
 )
 from ldm_tutorial.diffusion import add_noise
 from ldm_tutorial.evaluation.latents import slerp
@@ -215,16 +217,33 @@ def scripts():
 
 def value_of(script):
     """The value that a packed script hands on."""
-    return json.loads(re.fullmatch(r'ldmPlayground\("[^"]+", (.*)\);\n', script)[1])
+    value = re.fullmatch(r'ldmPlayground\("[^"]+", (.*)\);\n', script, re.S)[1]
+    return json.loads(value, strict=False)  # letters below the blank among them
+
+
+def bytes_of(text):
+    """What `load.js` makes of letters: seven bits of each, one after the other."""
+    bits = "".join(f"{ord(letter) & 127:07b}" for letter in text)
+    return bytes(int(bits[i : i + 8], 2) for i in range(0, len(bits) - 7, 8))
+
+
+@pytest.mark.parametrize("n", [0, 1, 6, 7, 8, 300])
+def test_bytes_become_letters_that_a_script_may_hold(n):
+    content = bytes((7 * i * i) % 256 for i in range(n))
+    text = playground.letters(content)
+    assert bytes_of(text) == content
+    assert not set(text) & set("\0\n\r\"\\") and max(map(ord, text), default=0) < 256
 
 
 def test_packed_files_come_out_as_they_went_in(scripts):
-    counts = value_of(scripts["files.js"])["packed"]
+    files = value_of(scripts["files.js"])
+    counts = files["packed"] | files["later"]
     wanted = playground.packed_files()
     assert set(counts) == set(wanted) and "model.int8" in wanted
+    assert set(files["later"]) == set(playground.LATER)
     for name, count in counts.items():
         parts = [value_of(scripts[f"{name}-{i:02}.js"]) for i in range(count)]
-        assert gzip.decompress(b"".join(map(b64decode, parts))) == wanted[name]
+        assert gzip.decompress(b"".join(map(bytes_of, parts))) == wanted[name]
     assert len(scripts) == sum(counts.values()) + 2
 
 
@@ -232,15 +251,18 @@ def test_packed_files_come_out_as_they_went_in(scripts):
 def test_weights_come_out_as_the_file_that_the_graphs_read(tmp_path):
     """To the last bit, halves that are rounded to even and tiny numbers among them."""
     torch.manual_seed(0)
-    unet = UNet(UNetConfig(3, (32,), 1, (0,), patch_size=4, num_classes=2))
-    model = LatentDiffusion(PixelCodec(), unet, image_size=16, classes=("cat", "dog"))
-    for i, weight in enumerate(unet.parameters()):
+    vae = AutoencoderKL(VAEConfig(channels=(16, 24, 32)))
+    unet = UNet(UNetConfig(4, (32,), 1, (0,), patch_size=4, num_classes=2))
+    model = LatentDiffusion(LatentCodec(vae), unet, image_size=64, classes=("cat", "dog"))
+    for i, weight in enumerate([*unet.parameters(), *vae.parameters()]):
         weight.data = 10.0 ** (-(i % 6)) * torch.randn(weight.shape)
     unet.stem.weight.data[3] = 0
-    (tmp_path / "packed").write_bytes(playground.packed_weights(model))
+    paths = [tmp_path / "packed", tmp_path / "encoder"]
+    for path, packed in zip(paths, playground.packed_weights(model), strict=True):
+        path.write_bytes(packed)
     wanted = playground.weights(model)
-    assert len(wanted) > 1.5 * (tmp_path / "packed").stat().st_size
-    (found,) = in_page(["unpacked", str(tmp_path / "packed")])
+    assert len(wanted) > 1.5 * sum(path.stat().st_size for path in paths)
+    (found,) = in_page(["unpacked", *map(str, paths)])
     assert found == hashlib.sha256(wanted).hexdigest()
 
 
@@ -267,7 +289,10 @@ def test_the_page_stays_light_before_and_after_the_click(scripts):
     """What a page with a playground loads by itself, and what the book takes."""
     before = [playground.MODULES / name for name in ("load.js", "playground.css")]
     assert sum(path.stat().st_size for path in before) < 20_000
-    assert sum(map(len, scripts.values())) < 13e6
+    assert playground.megabytes(scripts) <= 10
+    every = sum(len(text.encode()) for text in scripts.values())
+    later = value_of(scripts["files.js"])["megabytes"]
+    assert every / 1e6 == pytest.approx(playground.megabytes(scripts) + later, abs=0.6)
     for path in playground.MODULES.iterdir():
         assert len(path.read_text("utf8").splitlines()) <= 300, path.name
 

@@ -7,12 +7,12 @@
 // scripts; so everything comes as a script, here and over http alike:
 //
 //     files.js          the texts of the modules (*.mjs) and of model.json, and the list
-//     NAME-00.js ...    bytes: gzip in base64, a megabyte each
+//     NAME-00.js ...    bytes: gzip, seven bits a letter, a megabyte each
 
 (() => {
   const here = document.currentScript;
   const base = here.src.replace(/[^/]*$/, "");
-  const megabytes = here.dataset.megabytes;
+  const megabytes = "MEGABYTES"; // the build writes here how many a click loads
   const received = {};
   window.ldmPlayground = (name, value) => (received[name] = value);
 
@@ -25,8 +25,18 @@
       document.head.append(one);
     });
 
-  const bytesOf = (base64) =>
-    Uint8Array.from(atob(base64), (letter) => letter.charCodeAt(0));
+  function bytesOf(text) {
+    const made = new Uint8Array((text.length * 7) >> 3);
+    let [held, bits, place] = [0, 0, 0];
+    for (let i = 0; i < text.length; i++) {
+      held = (held << 7) | (text.charCodeAt(i) & 127);
+      bits += 7;
+      if (bits < 8) continue;
+      bits -= 8;
+      made[place++] = held >> bits; // its last eight bits
+    }
+    return made;
+  }
 
   async function unpack(parts) {
     const packed = new Blob(parts.map(bytesOf));
@@ -45,25 +55,34 @@
     return made;
   }
 
-  async function load(onProgress) {
-    if (!window.DecompressionStream || !window.WebAssembly)
-      throw new Error("this browser is too old for it: it lacks DecompressionStream");
-    await script("files.js");
-    const { modules, packed, known } = received.files;
-    let [done, all] = [0, Object.values(packed).reduce((sum, n) => sum + n, 2)];
-    const step = () => onProgress(++done / all);
+  /** Bytes by name; `packed` says of how many scripts each is made. */
+  async function bytes(packed, step) {
     const unpacked = {};
-    await Promise.all([
-      script("ort.wasm.min.js").then(step),
-      ...Object.entries(packed).map(async ([name, count]) => {
+    await Promise.all(
+      Object.entries(packed).map(async ([name, count]) => {
         const parts = Array.from({ length: count }, (_, i) => `${name}-${`0${i}`.slice(-2)}`);
         await Promise.all(parts.map((part) => script(`${part}.js`).then(step)));
         unpacked[name] = await unpack(parts.map((part) => received[part]));
         for (const part of parts) delete received[part];
-      }),
+      })
+    );
+    return unpacked;
+  }
+
+  async function load(onProgress) {
+    if (!window.DecompressionStream || !window.WebAssembly)
+      throw new Error("this browser is too old for it: it lacks DecompressionStream");
+    await script("files.js");
+    const { modules, packed, known, later, megabytes: more } = received.files;
+    let [done, all] = [0, Object.values(packed).reduce((sum, n) => sum + n, 2)];
+    const step = () => onProgress(++done / all);
+    const [unpacked] = await Promise.all([
+      bytes(packed, step),
+      script("ort.wasm.min.js").then(step),
     ]);
     const { start } = await import(addresses(modules)["start.mjs"]);
-    const opened = await start(window.ort, known, unpacked);
+    const encoder = { load: () => bytes(later), megabytes: more };
+    const opened = await start(window.ort, known, unpacked, encoder);
     step();
     return opened;
   }

@@ -5,18 +5,27 @@
 
 import { planOf } from "./diffusion.mjs";
 
-/** Opens a model from `known`, what model.json says, and `files`, name -> Uint8Array. */
-export async function openModel(ort, known, files) {
+/** Opens a model from `known`, what model.json says, and `files`, name -> Uint8Array.
+ * `encoder`, if given, is { load, megabytes }: its graph is no file yet, but load()
+ * gives it and completes the weights. */
+export async function openModel(ort, known, files, encoder) {
   if (!known.schedule) throw new Error("this model is an autoencoder alone");
   const weights = files["model.safetensors"];
   const externalData = [{ path: "model.safetensors", data: weights }];
   const sessions = {};
-  for (const name of Object.keys(known.graphs)) {
-    const graph = files[`${name}.onnx`];
+  const create = async (name, graph) => {
     if (!graph || !weights)
       throw new Error(`${graph ? "model.safetensors" : `${name}.onnx`} is missing`);
     sessions[name] = await ort.InferenceSession.create(graph, { externalData });
-  }
+  };
+  for (const name of Object.keys(known.graphs))
+    if (name !== "encoder" || !encoder) await create(name, files[`${name}.onnx`]);
+  let coming = null; // the encoder, once it is asked for
+  const withEncoder = () =>
+    (coming ||= encoder.load().then((graph) => create("encoder", graph)).catch((error) => {
+      coming = null; // the next picture tries again
+      throw error;
+    }));
   let turn = Promise.resolve(); // a session takes one call at a time
   const run = (name, inputs) =>
     (turn = turn.catch(() => {}).then(() => sessions[name].run(inputs)));
@@ -53,8 +62,12 @@ export async function openModel(ort, known, files) {
       return classes.map((_, i) => data.slice(i * inside, (i + 1) * inside));
     },
 
+    /** How many megabytes `encode` will load first. */
+    toLoad: () => ("encoder" in sessions ? 0 : encoder?.megabytes ?? 0),
+
     /** Mean and standard deviation of q(z | x) for an image (3 x size x size). */
     async encode(x) {
+      if (encoder && !sessions.encoder) await withEncoder();
       if (!sessions.encoder) return { mean: x, std: new Float32Array(inside) };
       const { mean, std } = await run("encoder", { x: floats(x, [1, 3, size, size]) });
       return { mean: mean.data, std: std.data };

@@ -167,6 +167,7 @@ export function build(root, model, given, ui) {
   async function run(stale, name) {
     const { colour, size, ...settings } = values;
     changed(settings);
+    if (model.toLoad()) say(`Loading the encoder, ${model.toLoad()} MB more …`);
     const z0 = (await model.encode(imageOf(paper, model.size))).mean;
     drawImage(shown.back, await model.decode(z0));
     if (stale()) return;

@@ -6,19 +6,27 @@ import * as sampling from "./panel_sample.mjs";
 import * as latent from "./panel_latent.mjs";
 import * as own from "./panel_own.mjs";
 import * as forward from "./panel_forward.mjs";
-import { unpackWeights } from "./weights.mjs";
+import { addEncoder, unpackWeights } from "./weights.mjs";
 
 const PANELS = { sample: sampling, latent, own, forward };
 
-/** `files` holds the runtime, the graphs and packed weights, name -> Uint8Array. */
-export async function start(ort, known, files) {
+/** `files` holds the runtime, the graphs and packed weights, name -> Uint8Array; what
+ * the encoder needs comes with `encoder.load()`. */
+export async function start(ort, known, files, encoder) {
   const text = files["ort-wasm-simd-threaded.mjs"];
   const mjs = URL.createObjectURL(new Blob([text], { type: "text/javascript" }));
   ort.env.wasm.numThreads = 1; // more need headers that a disk does not send
   ort.env.wasm.wasmPaths = { mjs };
   ort.env.wasm.wasmBinary = files["ort-wasm-simd-threaded.wasm"].buffer;
   files["model.safetensors"] = unpackWeights(files["model.int8"]);
-  const model = await openModel(ort, known, files);
+  const model = await openModel(ort, known, files, {
+    ...encoder,
+    async load() {
+      const more = await encoder.load();
+      addEncoder(files["model.safetensors"], more["encoder.int8"]);
+      return more["encoder.onnx"];
+    },
+  });
   return {
     open(box, panel, settings) {
       box.classList.add("playground-open");

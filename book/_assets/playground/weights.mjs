@@ -6,6 +6,7 @@
 //
 // Here they become that safetensors file again.
 
+const ENCODER = "codec.vae.encoder."; // packed by themselves, since few readers need them
 export const LARGE = 2048; // numbers from which on a matrix or more is packed
 
 const bits = new Uint32Array(1);
@@ -21,19 +22,44 @@ function half(x) {
   return ((exponent + 14) << 10) + down + up + (x < 0 ? 0x8000 : 0);
 }
 
-/** The bytes of the safetensors file. */
+/** The bytes of the safetensors file; the encoder's are 0 until `addEncoder`. */
 export function unpackWeights(packed) {
   const view = new DataView(packed.buffer, packed.byteOffset, packed.byteLength);
   const start = 8 + Number(view.getBigUint64(0, true));
-  const header = JSON.parse(new TextDecoder().decode(packed.subarray(8, start)));
-  const tensors = Object.values(header).filter((one) => one.data_offsets);
-  tensors.sort((a, b) => a.data_offsets[0] - b.data_offsets[0]);
-  const made = new Uint8Array(start + tensors.at(-1).data_offsets[1]);
-  const out = new DataView(made.buffer);
+  const ends = tensorsOf(packed).map(({ data_offsets }) => data_offsets[1]);
+  const made = new Uint8Array(Math.max(...ends));
   made.set(packed.subarray(0, start));
-  let place = start; // in what is packed
-  for (const { shape, data_offsets } of tensors) {
-    const [first, end] = data_offsets.map((one) => start + one);
+  fill(made, packed.subarray(start), (name) => !name.startsWith(ENCODER));
+  return made;
+}
+
+/** Fills in the encoder, which is packed in a file of its own without a header. */
+export function addEncoder(made, packed) {
+  fill(made, packed, (name) => name.startsWith(ENCODER));
+}
+
+/** The tensors that the header at the start of `bytes` lists, in the file's order. */
+function tensorsOf(bytes) {
+  const view = new DataView(bytes.buffer, bytes.byteOffset, bytes.byteLength);
+  const end = 8 + Number(view.getBigUint64(0, true));
+  const header = JSON.parse(new TextDecoder().decode(bytes.subarray(8, end)));
+  return Object.entries(header)
+    .filter(([, one]) => one.data_offsets)
+    .map(([name, { shape, data_offsets }]) => ({
+      name,
+      shape,
+      data_offsets: data_offsets.map((one) => end + one),
+    }))
+    .sort((a, b) => a.data_offsets[0] - b.data_offsets[0]);
+}
+
+function fill(made, packed, isWanted) {
+  const view = new DataView(packed.buffer, packed.byteOffset, packed.byteLength);
+  const out = new DataView(made.buffer);
+  let place = 0; // in what is packed
+  for (const { name, shape, data_offsets } of tensorsOf(made)) {
+    if (!isWanted(name)) continue;
+    const [first, end] = data_offsets;
     const count = (end - first) / 2;
     if (shape.length < 2 || count < LARGE) {
       made.set(packed.subarray(place, place + end - first), first);
@@ -50,5 +76,4 @@ export function unpackWeights(packed) {
     }
     place += 4 * rows + count;
   }
-  return made;
 }
