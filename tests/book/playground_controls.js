@@ -213,7 +213,7 @@ async function own(page, wrong, { picture }) {
   if ((await paper()) !== kept) wrong("a painted mask paints the picture");
   await press(page, "Clear the painted mask");
   if ((await at("Denoised")) !== whole) wrong("clearing the mask does not clear it");
-  await set(page, "Draw anew only", "left");
+  await set(page, "Draw anew", "left");
   if ((await at("Denoised")) === whole) wrong("half a mask changes nothing");
   const sent = page.asked.slice(asked).filter((url) => !/^(data|blob):|favicon/.test(url));
   if (sent.length) wrong(`something is sent: ${sent}`);

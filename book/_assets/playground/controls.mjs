@@ -120,6 +120,13 @@ export function latest(work, ui) {
 
 export const calm = () => matchMedia("(prefers-reduced-motion: reduce)").matches;
 
+/** Figures side by side, on a phone too: as many columns, each at most `shown` CSS pixels. */
+export function columns(shown, figures) {
+  const made = element("div", { className: "playground-columns" }, ...figures);
+  made.style.gridTemplateColumns = `repeat(${figures.length}, minmax(0, ${shown}px))`;
+  return made;
+}
+
 /** A picture, `shown` CSS pixels wide where there is room, with words below it. */
 export function figure(picture, caption, shown) {
   const words = typeof caption === "string" ? element("figcaption", {}, caption) : caption;

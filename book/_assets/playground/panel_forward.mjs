@@ -1,6 +1,6 @@
 // The forward process: what noise does to an image, and to its latent.
 
-import { classOf, controls, element, figure, latest, origin } from "./controls.mjs";
+import { classOf, columns, controls, element, figure, latest, origin } from "./controls.mjs";
 import { dice } from "./dice.mjs";
 import { addNoise, sharesAt } from "./diffusion.mjs";
 import { inTime, latentOf } from "./draw.mjs";
@@ -23,14 +23,13 @@ export function build(root, model, given, ui) {
   const channels = Array.from({ length: model.channels }, (_, c) =>
     canvas(model.height, `Channel ${c + 1} of the noisy latent`)
   );
-  const row = (...children) => element("div", { className: "playground-row" }, ...children);
   root.append(
     formula,
-    row(
-      figure(pixels, "the image, noised", 208),
-      figure(decoded, "the latent, noised, then decoded", 208)
-    ),
-    row(...channels.map((one, c) => figure(one, `channel ${c + 1}`, 96)))
+    columns(240, [
+      figure(pixels, "the image, noised", 240),
+      figure(decoded, "the latent, noised, then decoded", 240),
+    ]),
+    columns(108, channels.map((one, c) => figure(one, `channel ${c + 1}`, 108)))
   );
 
   async function run(stale) {
@@ -48,7 +47,7 @@ export function build(root, model, given, ui) {
     const [signal, noise] = sharesAt(model, values.t).map((one) => Math.round(100 * one));
     const shares = `${signal} % of the signal and ${noise} % of the noise`;
     formula.textContent = `${inTime(model, values.t, 3)}: ${shares} are mixed.`;
-    say(formula.textContent);
+    say(`Noised to ${inTime(model, values.t)}.`);
   }
 
   return update();

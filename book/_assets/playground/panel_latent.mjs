@@ -28,7 +28,7 @@ export function build(root, model, given, ui) {
       name: "way",
       label: "Way",
       kind: "choice",
-      options: [["slerp", "slerp, along the sphere"], ["lerp", "lerp, straight"]],
+      options: [["slerp", "slerp (sphere)"], ["lerp", "lerp (straight)"]],
       value: "slerp",
     },
     {
@@ -43,7 +43,7 @@ export function build(root, model, given, ui) {
       name: "tool",
       label: "Pointer",
       kind: "choice",
-      options: [["drag", "drags one number up and down"], ["paint", "paints with the brush"]],
+      options: [["drag", "drags"], ["paint", "paints"]],
       value: "drag",
     },
     { name: "brush", label: "Brush", kind: "range", min: -3, max: 3, step: 0.25, value: 3 },
@@ -129,7 +129,7 @@ export function build(root, model, given, ui) {
       figure(big, "the decoded picture", 256),
       row(...maps.map((map, c) => figure(map, `channel ${c + 1}`, 128)))
     ),
-    element("p", { className: "playground-hint" }, "Blue is −3, white is 0, red is 3."),
+    element("p", { className: "playground-hint" }, "Blue is −3, white is 0, red is 3. Drag a number up or down, or paint; by keyboard: arrows, plus and minus."),
     button("Undo what was painted", () => {
       edits.clear();
       update();

@@ -5,6 +5,7 @@ import {
   button,
   calm,
   classOf,
+  columns,
   controls,
   element,
   figure,
@@ -20,7 +21,7 @@ export const title = "Your own picture";
 const PAPER = 256; // pixels a side of what is drawn on
 
 const MASKS = {
-  "": ["nothing, the whole picture changes", null],
+  "": ["everything", null],
   left: ["the left half", (row, column) => column < 0.5],
   right: ["the right half", (row, column) => column > 0.5],
   top: ["the upper half", (row) => row < 0.5],
@@ -38,7 +39,7 @@ export function build(root, model, given, ui) {
     { name: "steps", label: "Steps", kind: "range", min: 4, max: 60, value: 20 },
     {
       name: "mask",
-      label: "Draw anew only",
+      label: "Draw anew",
       kind: "choice",
       options: Object.entries(MASKS).map(([name, [text]]) => [name, text]),
       value: "",
@@ -110,19 +111,19 @@ export function build(root, model, given, ui) {
     });
 
   const shown = {};
-  const results = element("div", { className: "playground-row" });
+  const results = [];
   for (const [name, caption] of [
     ["back", "encoded and decoded"],
     ["noisy", "its latent, noised, decoded"],
     ["result", "denoised again"],
   ]) {
     shown[name] = canvas(model.size, caption);
-    results.append(figure(shown[name], caption, 160));
+    results.push(figure(shown[name], caption, 160));
   }
   root.append(
     element("p", {}, "What you choose or draw stays in this browser; nothing is sent anywhere."),
-    element("div", { className: "playground-row" }, figure(stack, "your picture", 256), results),
-    element("label", { className: "playground-wide" }, "A picture from your disk", file),
+    element("div", { className: "playground-row" }, figure(stack, "your picture", 256), columns(160, results)),
+    element("label", { className: "playground-wide" }, "A picture from your disk ", file),
     button("White paper", () => {
       pen.fillStyle = "#fff";
       pen.fillRect(0, 0, PAPER, PAPER);
