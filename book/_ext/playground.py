@@ -3,12 +3,12 @@
 A page that holds <div class="playground"> gets a small script, `load.js`, and a style
 sheet. Everything else is loaded after a click, and every page shares it. It is packed
 here, into _static/playground: the modules and `model.json` as texts, the runtime, the
-graphs and the weights as gzip, seven bits a letter. That form works from a disk, where a
-page may load scripts but may neither fetch files nor import modules. The weights, most
-of what is loaded, are packed as whole numbers of 8 bits, a factor for each row beside
-them: pictures then differ from the library's by less than one of 255 levels in the mean,
-and the page computes in float32 all the same. The encoder comes only when a picture of
-the reader's own is to be encoded.
+graphs and the weights as gzip, seven bits a letter. That form works from a disk, where
+a page may load scripts but may neither fetch files nor import modules. The weights,
+most of what is loaded, are packed as whole numbers of 8 bits, a factor for each row
+beside them: pictures then differ from the library's by less than one of 255 levels in
+the mean, and the page computes in float32 all the same. The encoder comes only when a
+picture of the reader's own is to be encoded.
 """
 
 import gzip
@@ -182,7 +182,7 @@ def write(app):
 
 
 def finish(app, exception):
-    """Tell the loader how much there is, once Sphinx has copied it for the last time."""
+    """Tell the loader how much there is, once Sphinx has copied it for good."""
     path = Path(app.outdir) / "_static" / "playground" / "load.js"
     loader = (MODULES / "load.js").read_text("utf8")
     loader = loader.replace('"MEGABYTES"', str(app.playground_megabytes))

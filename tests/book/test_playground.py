@@ -21,7 +21,6 @@ from ldm_tutorial import (
     LatentCodec,
     LatentDiffusion,
     NoiseSchedule,
-    PixelCodec,
     ScheduleConfig,
     UNet,
     UNetConfig,
@@ -232,7 +231,7 @@ def test_bytes_become_letters_that_a_script_may_hold(n):
     content = bytes((7 * i * i) % 256 for i in range(n))
     text = playground.letters(content)
     assert bytes_of(text) == content
-    assert not set(text) & set("\0\n\r\"\\") and max(map(ord, text), default=0) < 256
+    assert not set(text) & set('\0\n\r"\\') and max(map(ord, text), default=0) < 256
 
 
 def test_packed_files_come_out_as_they_went_in(scripts):
@@ -253,7 +252,8 @@ def test_weights_come_out_as_the_file_that_the_graphs_read(tmp_path):
     torch.manual_seed(0)
     vae = AutoencoderKL(VAEConfig(channels=(16, 24, 32)))
     unet = UNet(UNetConfig(4, (32,), 1, (0,), patch_size=4, num_classes=2))
-    model = LatentDiffusion(LatentCodec(vae), unet, image_size=64, classes=("cat", "dog"))
+    codec, classes = LatentCodec(vae), ("cat", "dog")
+    model = LatentDiffusion(codec, unet, image_size=64, classes=classes)
     for i, weight in enumerate([*unet.parameters(), *vae.parameters()]):
         weight.data = 10.0 ** (-(i % 6)) * torch.randn(weight.shape)
     unet.stem.weight.data[3] = 0
