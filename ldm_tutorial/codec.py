@@ -186,7 +186,8 @@ class LatentCodec(nn.Module):
 
     @torch.no_grad()
     def encode(self, x: Tensor, generator: torch.Generator | None = None) -> Tensor:
-        """Latents of unit scale (B, C, H/f, W/f), sampled from q(z | x)."""
+        """Latents of unit scale (B, C, H/f, W/f), sampled from q(z | x). What is
+        not finite stays in its image: the other latents of the batch are right."""
         return self.normalise(self.posterior(x).sample(generator))
 
     def decode(self, z: Tensor) -> Tensor:

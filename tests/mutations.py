@@ -199,11 +199,12 @@ def calls(node: ast.Call, modules: set[str]) -> Iterator[tuple[str, ast.AST]]:
             yield f"{called(node)}(...) without {keyword.arg}=", new
     if not isinstance(node.func, ast.Attribute):
         return
-    root = node.func.value
-    while isinstance(root, ast.Attribute | ast.Call | ast.Subscript):
-        root = root.func if isinstance(root, ast.Call) else root.value
-    if not isinstance(root, ast.Name) or root.id not in modules:
-        yield f"{called(node)}(...) -> {ast.unparse(node.func.value)}", node.func.value
+    value = root = node.func.value
+    while isinstance(root, ast.Attribute):
+        root = root.value
+    known = isinstance(root, ast.Name) and root.id in modules
+    if not known or (root.id == "self" and value is not root):
+        yield f"{called(node)}(...) -> {ast.unparse(value)}", value
     elif root.id in ("torch", "math", "F") and node.args:
         first = node.args[0]
         yield f"{called(node)}(...) -> {ast.unparse(first)}", first

@@ -57,6 +57,15 @@ def test_what_comes_from_the_disk_is_frozen(codec, tmp_path):
     assert not any(p.requires_grad for p in LatentCodec.load(tmp_path).parameters())
 
 
+def test_numbers_that_are_not_finite_stay_in_their_image(codec):
+    x = torch.randn(3, 3, 32, 32)
+    x[1, 0, 5, 5] = torch.nan
+    z = codec.encode(x)
+    x_hat = codec.decode(z)
+    for found in (z, x_hat):
+        assert found.isfinite().flatten(1).all(1).tolist() == [True, False, True]
+
+
 def test_gradients_reach_the_latent_that_asks_for_them(codec):
     z = torch.randn(1, 4, 4, 4, requires_grad=True)
     codec.freeze().decode(z).sum().backward()
