@@ -1,4 +1,5 @@
 import json
+from dataclasses import asdict
 
 import pytest
 import torch
@@ -219,3 +220,15 @@ def test_a_prediction_in_half_precision_is_split_in_float32(kind, dtype, arrays)
     x0, noise = split_prediction(target, z_t, alpha_bar_t, kind)
     assert x0.dtype == noise.dtype == dtype
     assert bool(x0.isfinite().all()) and bool(noise.isfinite().all())
+
+
+def test_an_objective_that_says_nothing_is_ddpms():
+    wanted = {"prediction_type": "eps", "min_snr_gamma": None, "logit_normal": None}
+    wanted |= {"schedule": asdict(ScheduleConfig()), "label_dropout": 0.1}
+    assert Objective().config == wanted and Objective.from_config({}) == Objective()
+
+
+def test_the_usual_gamma_is_five():
+    snr = torch.tensor([0.1, 4.0, 6.0, 100.0])
+    assert torch.equal(min_snr_weight(snr), min_snr_weight(snr, 5.0, "eps"))
+    assert_close(min_snr_weight(snr), (5 / snr).clamp(max=1))

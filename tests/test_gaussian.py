@@ -47,6 +47,12 @@ def test_a_generator_fixes_the_sample(posterior):
     assert_close(one, two, atol=0, rtol=0)
 
 
+def test_a_sample_is_the_mean_and_the_noise_at_its_spread(posterior):
+    g, same = (torch.Generator().manual_seed(7) for _ in range(2))
+    wanted = posterior.mu + posterior.std * normal_like(posterior.mu, same)
+    assert torch.equal(posterior.sample(g), wanted)
+
+
 def test_gradients_reach_mean_and_logvar():
     mu = torch.zeros(3, requires_grad=True)
     logvar = torch.zeros(3, requires_grad=True)
@@ -57,6 +63,7 @@ def test_gradients_reach_mean_and_logvar():
 
 def test_an_extreme_logvar_stays_finite():
     q = DiagonalGaussian(torch.zeros(2), torch.tensor([-1e6, 1e6]))
+    assert q.logvar.tolist() == [-30, 20]
     assert bool(torch.isfinite(q.kl()).all() & torch.isfinite(q.sample()).all())
 
 

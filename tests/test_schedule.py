@@ -1,3 +1,4 @@
+from dataclasses import asdict
 from itertools import pairwise
 
 import pytest
@@ -109,3 +110,29 @@ def test_no_beta_of_a_cosine_is_above_its_bound(most):
     assert_close(beta.max(), torch.tensor(most), atol=1e-4, rtol=0)
     assert_close(beta[-1], beta.max())
     assert NoiseSchedule.cosine(100).alpha_bar[-1] > 0
+
+
+@pytest.mark.parametrize("name", THEIR_NAMES)
+def test_a_schedule_by_its_name_alone_is_that_of_its_paper(name):
+    schedule = getattr(NoiseSchedule, name)()
+    assert_close(schedule.alpha_bar, theirs(name).alphas_cumprod, atol=1e-5, rtol=0)
+
+
+@pytest.mark.parametrize("name", THEIR_NAMES)
+def test_a_schedule_is_a_table_on_the_cpu(name):
+    with torch.device("meta"):
+        schedule = getattr(NoiseSchedule, name)(4)
+    assert schedule.alpha_bar.device.type == "cpu" and len(schedule) == 4
+    assert len(getattr(NoiseSchedule, name)(1)) == 1
+
+
+def test_a_config_that_says_nothing_is_ddpm():
+    wanted = {"name": "linear", "num_train_timesteps": 1000, "beta_start": 1e-4}
+    wanted |= {"beta_end": 0.02, "zero_terminal_snr": False}
+    assert asdict(ScheduleConfig()) == wanted
+
+
+def test_the_snr_of_a_batch_has_its_shape():
+    schedule, t = NoiseSchedule.linear(9), torch.tensor([0, 8, 3])
+    found = schedule.snr_at(t, like=torch.zeros(3, 2, 4))
+    assert_close(found, schedule.snr[t][:, None, None])
