@@ -2,13 +2,15 @@
 
     python book/make_notebooks.py                 write and execute every chapter
     python book/make_notebooks.py 01_vae 02_kl    only these
+    python book/make_notebooks.py --time          and record how long each took
     python book/make_notebooks.py --check         compare, execute nothing
 
 A source is MyST notebook text with placeholders. `{{colab_badge}}` in Markdown and
 `{{install}}` in a code cell are filled in from the one place that holds the
 repository's address, `[project.urls] Repository` in pyproject.toml;
 `{{exercise: NAME}}` and `{{solution: NAME}}` in Markdown from the exercises in
-`ldm_tutorial.teach`.
+`ldm_tutorial.teach`; and `{{times}}` in Markdown by `durations`, from the text itself
+and from the record that `--time` writes.
 """
 
 import argparse
@@ -23,6 +25,7 @@ import tomllib
 from html import escape
 from pathlib import Path
 
+import durations
 import jupytext
 import nbformat
 from nbclient import NotebookClient
@@ -112,8 +115,9 @@ def cell_id(cell, seen: set[str]) -> str:
     raise ChapterError(f"too many equal cells: {cell.source[:60]!r}")
 
 
-def generate(source: Path):
-    """The notebook that `source` stands for, not executed."""
+def generate(source: Path, times: bool = True):
+    """The notebook that `source` stands for, not executed; with `times=False` the
+    placeholder of what it takes is left as it is."""
     notebook = jupytext.reads(source.read_text("utf8"), fmt="md:myst")
     seen: set[str] = set()
     for cell in notebook.cells:
@@ -124,20 +128,26 @@ def generate(source: Path):
             badge = colab_badge(source.stem)
             cell.source = cell.source.replace("{{colab_badge}}", badge)
             cell.source = fill_exercises(cell.source)
+    if times and any("{{times}}" in cell.source for cell in notebook.cells):
+        said = durations.sentences(source.stem, notebook.cells)
+        for cell in notebook.cells:
+            cell.source = cell.source.replace("{{times}}", said)
     notebook.metadata = nbformat.from_dict(NOTEBOOK_METADATA)
     notebook.nbformat, notebook.nbformat_minor = 4, 5
     nbformat.validate(notebook)
     return notebook
 
 
-def execute(notebook) -> float:
-    """Run every cell in the folder of the book; return the seconds it took."""
+def execute(notebook, seconds: dict[str, float] | None = None) -> float:
+    """Run every cell in the folder of the book; return the seconds it took.
+
+    `seconds`, if given, gets those of each cell by the code that it begins with."""
     client = NotebookClient(
         notebook,
         kernel_name="python3",
         timeout=None,
         extra_arguments=["--log-level=40"],  # errors only
-        record_timing=False,
+        record_timing=True,
         coalesce_streams=True,
         store_widget_state=False,
         resources={"metadata": {"path": str(BOOK)}},
@@ -147,7 +157,9 @@ def execute(notebook) -> float:
         client.execute()
     except CellExecutionError as error:
         raise ChapterError(describe(notebook, error)) from None
-    seconds = time.perf_counter() - start
+    took = time.perf_counter() - start
+    if seconds is not None:
+        seconds.update(durations.of_cells(notebook))
     notebook.metadata = nbformat.from_dict(NOTEBOOK_METADATA)
     for cell in notebook.cells:
         cell.metadata.pop("execution", None)
@@ -155,7 +167,7 @@ def execute(notebook) -> float:
             # A page without a kernel shows the plain text of a widget instead.
             output.get("data", {}).pop(WIDGET, None)
     describe_pictures(notebook)
-    return seconds
+    return took
 
 
 def describe_pictures(notebook) -> None:
@@ -298,17 +310,23 @@ def keep_outputs(notebook, path: Path) -> float:
     return 0.0
 
 
-def make(names: list[str], prose: bool = False) -> int:
+def make(names: list[str], prose: bool = False, timed: bool = False) -> int:
     status = 0
     for name in names:
         try:
             notebook = generate(sources()[name])
             print(f"{name} ...", flush=True)
+            cells: dict[str, float] = {}
             if prose:
                 seconds = keep_outputs(notebook, notebook_path(name))
             else:
-                seconds = execute(notebook)
+                seconds = execute(notebook, cells)
             size = write(notebook, notebook_path(name))
+            if timed and not prose:
+                durations.record(name, seconds, cells)
+                notebook = generate(sources()[name])  # which states the new time
+                keep_outputs(notebook, notebook_path(name))
+                write(notebook, notebook_path(name))
         except ChapterError as error:
             print(f"{name}: {error}\nThe stored notebook is as before.", flush=True)
             status = 1
@@ -324,11 +342,16 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument(
         "--prose", action="store_true", help="keep the outputs: no code cell changed"
     )
+    parser.add_argument(
+        "--time", action="store_true", help="record the times in book/times.json"
+    )
     options = parser.parse_args(arguments)
     names = [Path(name).stem for name in options.names] or list(sources())
     if unknown := sorted(set(names) - set(sources())):
         parser.error(f"no such chapter {unknown}; there are {list(sources())}")
-    return check(names) if options.check else make(names, options.prose)
+    if options.check:
+        return check(names)
+    return make(names, options.prose, options.time)
 
 
 if __name__ == "__main__":

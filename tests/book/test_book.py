@@ -16,6 +16,7 @@ import mend_pages
 import nbformat
 import pytest
 import yaml
+from durations import folded
 
 from ldm_tutorial.teach import check
 from ldm_tutorial.teach.exercises import EXERCISES, NotRightYet
@@ -88,10 +89,6 @@ def test_cells_are_short(name):
         assert len(lines) <= limit, f"cell {number}: {len(lines)} lines"
 
 
-def folded(cell):
-    return "hide-input" in cell.metadata.get("tags", ())
-
-
 @every_notebook
 def test_code_fits_the_column(name):
     for number, cell in cells(name, "code"):
@@ -130,43 +127,6 @@ def test_a_reader_sees_what_a_cell_is_about(name):
                 if DRAWS.match(text.split("=", 1)[-1].strip()):
                     drawing += len(text.splitlines())
     assert drawing <= 0.15 * total, f"{drawing} of {total} lines print or draw"
-
-
-MINUTES, WORDS_A_MINUTE, CELLS_A_MINUTE = 45, 250, 2
-
-
-def reading_minutes(name):
-    """Words in sight at 250 a minute, and half a minute for each cell whose code is.
-
-    What is folded is not counted: answers, solutions, code that draws. Nor are the
-    exercises, which say by themselves how long they take. A formula counts as one word,
-    and the references as none.
-    """
-    words = shown = 0
-    for cell in maker.generate(maker.sources()[name]).cells:
-        if cell.cell_type == "code":
-            shown += not folded(cell) and "= check(" not in cell.source
-            continue
-        text = re.split(r"^## References", cell.source, flags=re.M)[0]
-        text = re.sub(r"<details>.*?</details>", " ", text, flags=re.S)
-        text = re.sub(r"\*\*Your turn: .*", " ", text, flags=re.S)
-        text = re.sub(
-            r"\$\$.*?\$\$|\$[^$\n]+\$|\[!\[.*?\]\(.*?\)", " m ", text, flags=re.S
-        )
-        words += len(text.split())
-    return words / WORDS_A_MINUTE + shown / CELLS_A_MINUTE
-
-
-@every_chapter
-def test_a_chapter_is_read_in_an_evening(name):
-    """And it says how long that takes, to five minutes, and what is not counted."""
-    minutes = reading_minutes(name)
-    assert minutes <= MINUTES
-    text = maker.sources()[name].read_text("utf8")
-    assert "minutes (exercises and folded parts not counted)" in text
-    prose = "\n".join(cell.source for _, cell in cells(name, "markdown"))
-    (stated,) = re.findall(r"[Rr]eading takes about (\d+) minutes", prose)
-    assert abs(int(stated) - minutes) <= 5, f"it takes {minutes:.0f}"
 
 
 @every_chapter

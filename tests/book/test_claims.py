@@ -1,5 +1,4 @@
-"""What the book concludes follows from its records; what it says of times, from one
-source each."""
+"""What the book concludes follows from its records."""
 
 import copy
 import re
@@ -13,11 +12,8 @@ ROOT = Path(__file__).resolve().parent.parent.parent
 sys.path[:0] = [str(ROOT / "book"), str(ROOT / "book" / "_ext")]
 
 import claims  # noqa: E402
-import make_notebooks as maker  # noqa: E402
 import register  # noqa: E402
 from claims import claim as machinery  # noqa: E402
-
-from ldm_tutorial.teach.tasks import EXERCISES  # noqa: E402
 
 INDEX = (ROOT / "book" / "index.md").read_text("utf8")
 README = (ROOT / "README.md").read_text("utf8")
@@ -107,36 +103,3 @@ def test_measured_numbers_of_the_front_pages_belong_to_claims(page, text):
     found = set(MEASURED.findall(plain))
     owned = {n for one in claims.CLAIMS if one.page == page for n in one.numbers or {}}
     assert found == owned
-
-
-# --- times, from one source each ------------------------------------------------------
-
-
-def minutes(text, link):
-    """What the table of a page says that a chapter takes."""
-    (found,) = re.findall(rf"\({re.escape(link)}\) \|.*\| (\d+) min \|", text)
-    return found
-
-
-@pytest.mark.parametrize("name", maker.chapters())
-def test_a_chapter_takes_as_long_everywhere(name):
-    text = (ROOT / "book" / "src" / f"{name}.md").read_text("utf8")
-    (said,) = re.findall(r"running about (\d+) minutes on 2 CPU", text)
-    assert minutes(INDEX, name) == said
-    assert minutes(README, f"book/{name}.ipynb") == said
-
-
-def prose(name):
-    """The words of a chapter outside its code."""
-    text = (ROOT / "book" / "src" / f"{name}.md").read_text("utf8")
-    return re.findall(r"\w+", re.sub(r"^```.*?^```$", "", text, flags=re.M | re.S))
-
-
-def test_the_whole_course_takes_as_long_as_the_opening_page_says():
-    """Exercises by the minutes that the library states, 200 words a minute, and what
-    the notebooks take."""
-    (said,) = re.findall(r"… (\d{3}) minutes\nRun all", INDEX)
-    exercises = sum(one.minutes for one in EXERCISES.values())
-    reading = sum(len(prose(name)) for name in maker.chapters()) / 200
-    running = sum(int(minutes(INDEX, name)) for name in maker.chapters())
-    assert abs(exercises + reading + running - int(said)) < 30
