@@ -61,19 +61,19 @@ POSTERIOR = Exercise(
     name="posterior",
     chapter=3,
     difficulty=3,
-    trains="Bayes' rule for Gaussians, and a stride of any length",
+    trains="Bayes' rule for Gaussians, and a step of any length",
     title="the posterior of one step back",
     prompt=(
         "Return the mean and the variance, as a pair, of $q(z_s \\mid z_t, z_0)$ for "
-        "a stride back from $t$ to $s < t$. Two opinions on $z_s$ are multiplied, "
-        "both Gaussian. Seen from $z_0$, it has mean $\\sqrt{\\bar\\alpha_s}\\,z_0$ "
-        "and variance $1 - \\bar\\alpha_s$. Seen from $z_t = \\sqrt\\alpha\\,z_s + "
-        "\\sqrt\\beta\\,\\varepsilon$, with the stride's own $\\alpha = "
-        "\\bar\\alpha_t / \\bar\\alpha_s$ and $\\beta = 1 - \\alpha$, it has mean "
+        "a step back from $t$ to $s < t$. It is a product of two Gaussians in $z_s$. "
+        "The first, given $z_0$, has mean $\\sqrt{\\bar\\alpha_s}\\,z_0$ and variance "
+        "$1 - \\bar\\alpha_s$. The second comes from $z_t = \\sqrt\\alpha\\,z_s + "
+        "\\sqrt\\beta\\,\\varepsilon$, with the step's own $\\alpha = "
+        "\\bar\\alpha_t / \\bar\\alpha_s$ and $\\beta = 1 - \\alpha$: it has mean "
         "$z_t / \\sqrt\\alpha$ and variance $\\beta / \\alpha$. In a product of "
         "Gaussians the precisions (one over the variance) add up, and the mean is "
         "the mean of the two weighed by their precisions. Simplify before you write, "
-        "for at the last stride $\\bar\\alpha_s = 1$, and nothing may be divided by "
+        "for at the last step $\\bar\\alpha_s = 1$, and nothing may be divided by "
         "$1 - \\bar\\alpha_s$. `z_t` and `x0` have shape (B, C, h, w), `alpha_bar_t` "
         "and `alpha_bar_s` (B, 1, 1, 1), and so has the variance."
     ),

@@ -227,11 +227,11 @@ TIME_SHIFT = Exercise(
     trains="solving for a time, ends included",
     title="times for more pixels",
     prompt=(
-        "A picture of $s^2$ times as many pixels shows through the same noise: the "
-        "mean of $s^2$ neighbours has $s$ times less of it. So the ratio of noise to "
-        "signal, $t / (1 - t)$ on the straight path, must be $s$ times as large. "
-        "Return the time $t'$ with $t' / (1 - t') = s\\, t / (1 - t)$, for times `t` "
-        "of any shape, from 0 to 1, both included."
+        "A picture that is `shift` times as wide and as high shows through the same "
+        "noise: the mean of `shift`² neighbours has `shift` times less of it. So the "
+        "ratio of noise to signal, $t / (1 - t)$ on the straight path, must be `shift` "
+        "times as large. Return the time $t'$ at which it is, for times `t` of any "
+        "shape, from 0 to 1, both included."
     ),
     reference=shift_times,
     source=(flow.shift_times,),

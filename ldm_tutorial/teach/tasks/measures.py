@@ -232,7 +232,7 @@ RECALL = Exercise(
         "`h` and `h_hat` (B, 3, H, W) are the fine detail of images and of their "
         "reconstructions, what is left of each after subtracting its blur; `mask` "
         "(B, H, W) is true where, say, stars are. Return one number: the slope $a$ "
-        "for which $\\sum (\\hat h - a\\,h)^2$ is smallest, the sum over the colours "
+        "for which the sum of (`h_hat` - $a$ `h`)² is smallest, over the colours "
         "and over the pixels of the mask. It is 1 if the stars are as bright as they "
         "were, 0 if they are gone."
     ),

@@ -36,11 +36,10 @@ TIME_EMBEDDING = Exercise(
     title="the time as waves",
     prompt=(
         "Turn times `t`, int64 (B,), into vectors (B, `dim`): first the cosines, "
-        "then the sines of $t\\,\\omega_i$, for $d/2$ frequencies, where $d$ is "
-        "`dim`, an even number. The first frequency is 1, each of the others is "
-        "smaller than the one before by the same factor, and one more, which is left "
-        "out, would be $1/P$, with $P$ = `max_period`, 10,000 unless another is "
-        "given."
+        "then the sines of $t\\,\\omega_i$, for `dim` / 2 frequencies; `dim` is even. "
+        "The frequencies fall from 1 on, each being the one before times the same "
+        "factor. The factor is such that one more frequency, which is left out, would "
+        "be 1 / `max_period`, where `max_period` is 10,000 unless another is given."
     ),
     reference=time_embedding,
     lines="3 lines",

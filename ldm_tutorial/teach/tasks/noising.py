@@ -46,7 +46,7 @@ ADD_NOISE = Exercise(
         "product up to each time, shape (T,); `z_0` and `eps` have shape (B, C, h, "
         "w), and `t` is int64 of shape (B,), a time for each image. Return $z_t$, "
         "made of `z_0` and `eps`: look the values up, and shape them so that each "
-        "meets its own image."
+        "multiplies its own image."
     ),
     reference=add_noise,
     lines="2 lines",

@@ -85,19 +85,20 @@ DPM_SOLVER = Exercise(
     trains="what the order of a method is, and what one more look back is worth",
     title="a sampler of second order",
     prompt=(
-        "DDIM takes $\\hat z_0$ to stand still during a step. DPM-Solver++(2M) draws a "
+        "DDIM takes $\\hat z_0$ as constant during a step. DPM-Solver++(2M) draws a "
         "line through the last two estimates. Measure time as $\\lambda = \\tfrac12 "
-        "\\ln \\big(\\bar\\alpha / (1 - \\bar\\alpha)\\big)$, and let $h = \\lambda_s "
-        "- \\lambda_t$ be the length of this step (the $\\Delta$ above), $h'$ that of "
-        "the one before. The "
-        "line, read in the middle of this step, is at $\\hat z_0 + \\frac{h}{2 h'} "
-        "(\\hat z_0 - \\hat z_0')$, with the estimate $\\hat z_0'$ of the step "
-        "before. Put it into DDIM's step, written without the noise: $z_s = r\\,z_t + "
-        "(\\sqrt{\\bar\\alpha_s} - r\\sqrt{\\bar\\alpha_t})\\,D$ with $r = \\sqrt{(1 - "
-        "\\bar\\alpha_s) / (1 - \\bar\\alpha_t)}$. The first step, which has no step "
-        "before it, and the last one, to $\\bar\\alpha_s = 1$, where $h$ is infinite, "
-        "take $D = \\hat z_0$. Times, denoiser and arguments are as in `sampler`. The "
-        "checker takes 16 times the steps and watches how far the error falls."
+        "\\ln \\big(\\bar\\alpha / (1 - \\bar\\alpha)\\big)$, and let $\\Delta = "
+        "\\lambda_s - \\lambda_t$ be the length of this step, $\\Delta'$ that of the "
+        "one before. In the middle of this step the line has the value $\\tilde z_0 = "
+        "\\hat z_0 + \\frac{\\Delta}{2 \\Delta'} (\\hat z_0 - \\hat z_0')$, with the "
+        "estimate $\\hat z_0'$ of the step before. Put it into DDIM's step, written "
+        "without the noise: $z_s = \\frac{\\sigma_s}{\\sigma_t} z_t + \\big(\\sqrt{"
+        "\\bar\\alpha_s} - \\frac{\\sigma_s}{\\sigma_t} \\sqrt{\\bar\\alpha_t}\\big)\\,"
+        "\\tilde z_0$ with $\\sigma_t = \\sqrt{1 - \\bar\\alpha_t}$. The first step, "
+        "which has no step before it, and the last one, to $\\bar\\alpha_s = 1$, where "
+        "$\\Delta$ is infinite, take $\\tilde z_0 = \\hat z_0$. Times, denoiser and "
+        "arguments are as in `sampler`. The checker takes 16 times the steps and "
+        "watches how far the error falls."
     ),
     reference=sample_2m,
     lines="15-20 lines",
@@ -115,12 +116,12 @@ DPM_SOLVER = Exercise(
         ),
     ),
     hints=(
-        "Begin with your sampler, and write its step with r. Nothing should change: "
-        "that is first order, D = x0.",
-        "Keep two things from step to step: the estimate x0 and the length h. Before "
+        "Begin with your sampler, and write its step without the noise. Nothing should "
+        "change: that is first order, which takes x0 for the value of the line.",
+        "Keep two things from step to step: the estimate x0 and the length Δ. Before "
         "the first step they are None.",
         "alpha_bar_s = 1 makes λ infinite. So ask first whether there is a step before "
-        "and a next time; only then compute h / (2 h') and the line.",
+        "and a next time; only then compute Δ / (2 Δ') and the line.",
     ),
     misconceptions={
         "first order": (
@@ -129,7 +130,7 @@ DPM_SOLVER = Exercise(
         ),
         "ratio turned": (
             solver_slip("ratio turned"),
-            "the ratio of the two lengths is turned: h of this step stands above",
+            "the ratio of the two lengths is turned: Δ of this step stands above",
         ),
         "half missing": (
             solver_slip("half missing"),
@@ -142,7 +143,7 @@ DPM_SOLVER = Exercise(
         ),
         "even steps": (
             solver_slip("even steps"),
-            "½ was taken for h / (2 h'), as if all steps were equally long in λ",
+            "½ was taken for Δ / (2 Δ'), as if all steps were equally long in λ",
         ),
         "first one kept": (
             solver_slip("first one kept"),

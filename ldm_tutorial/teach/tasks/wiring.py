@@ -97,10 +97,9 @@ UNET_FORWARD = Exercise(
         "of stages, `unet.middle` is one stage, and `apply(stage, h, emb)` goes "
         "through one. Keep the output of the stem and of each stage on the way down. "
         "On the way up, a stage that begins with a `ResBlock` (`stage[0]` is its first "
-        "part) first gets the kept "
-        "array that was added last, appended to `h` along the channels; the others "
-        "enlarge `h` and take none. `unet.out` makes the prediction, of the shape of "
-        "`z_t`."
+        "part) first takes the last of the arrays still kept, appended to `h` along "
+        "the channels; the other stages only enlarge `h`. `unet.out` makes the "
+        "prediction, of the shape of `z_t`."
     ),
     reference=unet_forward,
     lines="9-11 lines",
