@@ -61,6 +61,7 @@ def lines(
         axis.axhline(height, color=GREY, ls=":")
         ends.append((name, None, float(height), GREY))
     axis.set(xlabel=xlabel, ylabel=ylabel, **limits)
+    plain_ticks(axis)
     if ticks is not None:
         axis.set_xticks(ticks, [f"{one:,}" for one in ticks])
         axis.tick_params(axis="x", which="minor", labelbottom=False)
@@ -68,6 +69,21 @@ def lines(
         name_ends(axis, ends)
     if alone:
         plt.show()
+
+
+def plain_ticks(axis) -> None:
+    """Logarithmic axes of a few decades are labelled 2, 5, 10, 20 and so on, in plain
+    numbers; longer ones keep their powers of ten."""
+    from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
+
+    for line in (axis.xaxis, axis.yaxis):
+        low, high = sorted(line.get_view_interval())
+        if line.get_scale() != "log" or low <= 0:
+            continue
+        line.set_minor_formatter(NullFormatter())
+        if high / low < 1e3:
+            line.set_major_locator(LogLocator(subs=(1, 2, 5)))
+            line.set_major_formatter(FuncFormatter(lambda value, _: f"{value:,g}"))
 
 
 def visible(y: Sequence[float], half: Sequence[float], logarithmic: bool):
@@ -162,6 +178,7 @@ def dots(
             ha="center",
             va="bottom",
         )
+    plain_ticks(axis)
     if alone:
         plt.show()
 

@@ -240,7 +240,7 @@ def prompt_markdown(name: str) -> str:
     counted = f"{words(exercise.prompt)} words to read, {exercise.lines} to write"
     return (
         f"**Your turn: {exercise.title}**\n\n"
-        f"*It trains {exercise.trains}. Difficulty {exercise.difficulty} of 3, "
+        f"*What it trains: {exercise.trains}. Difficulty {exercise.difficulty} of 3, "
         f"{in_minutes(exercise)} ({counted}).*\n\n{exercise.prompt}"
     )
 

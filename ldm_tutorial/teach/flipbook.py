@@ -22,6 +22,7 @@ Frame = Tensor | Mapping[str, Tensor]
 
 MAX_BYTES = 150_000  # of HTML
 QUALITIES = (95, 90, 85, 75)  # of JPEG, tried in this order until the book fits
+MOST = 144  # the side of a picture on a page, in CSS pixels
 EDGE = 1  # pixels around each tile that the mask cuts away: the gaps
 
 STYLE = """
@@ -78,7 +79,7 @@ def flipbook_html(
     knob: str,
     titles: Sequence[str] = (),
     start: int = 0,
-    size: int = 128,
+    size: int = MOST,
     max_bytes: int = MAX_BYTES,
 ) -> str:
     """The HTML of a flipbook.
@@ -122,7 +123,7 @@ def flipbook_html(
 
 
 def picture_html(
-    frame: Frame, alt: str, titles: Sequence[str] = (), size: int = 128
+    frame: Frame, alt: str, titles: Sequence[str] = (), size: int = MOST
 ) -> str:
     """One frame by itself, without a slider, in the same layout."""
     page = frame if isinstance(frame, Mapping) else {"": frame}

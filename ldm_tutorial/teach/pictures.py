@@ -11,6 +11,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from ldm_tutorial.teach.flipbook import (
+    MOST,
     STYLE,
     coloured,
     data_url,
@@ -22,7 +23,7 @@ from ldm_tutorial.teach.plots import check_rows
 
 COLUMN = 684  # of the book's pages, in CSS pixels
 NAMES = 96  # what names on the left take of it
-LEAST, MOST = 64, 144  # the side of a picture
+LEAST = 64  # the side of a picture
 QUALITIES = (90, 80, 70, 60)  # of JPEG, tried in this order
 HEAVIEST = 190_000  # characters: what a phone loads for one picture, 140 kB
 ALT = 'data-alt="cell"'  # `make notebooks` puts the text of the cell here

@@ -75,15 +75,31 @@ def curves(log: list[dict], *names: str, x: str = "step", logy: bool = False) ->
     plt.show()
 
 
+# What the words of a log stand for, with their units.
+QUANTITIES = {
+    "diffusion": "diffusion loss",
+    "kl": "KL, nats per element",
+    "latent_std": "spread of the latents",
+    "psnr": "PSNR in dB",
+    "reconstruction": "reconstruction error",
+}
+
+
 def draw_curves(log: list[dict], names, x: str = "step", logy: bool = False):
-    """The figure of ``curves``."""
+    """The figure of ``curves``: at most two panels side by side, so that their type
+    is as large as elsewhere."""
     import matplotlib.pyplot as plt
 
-    size = (3.5 * len(names), 2.6)
-    figure, axes = plt.subplots(1, len(names), figsize=size, squeeze=False)
-    for i, (axis, name) in enumerate(zip(axes[0], names, strict=True)):
+    across = min(2, len(names))
+    down = -(-len(names) // across)
+    size = (7, 2.5 * down)
+    figure, axes = plt.subplots(down, across, figsize=size, squeeze=False)
+    for axis in axes.flat[len(names) :]:
+        axis.set_axis_off()
+    for i, (axis, name) in enumerate(zip(axes.flat, names, strict=False)):
         axis.plot([line[x] for line in log], [line[name] for line in log], f"C{i}")
-        axis.set(xlabel=x, title=name, yscale="log" if logy else "linear")
+        axis.set(xlabel=x, ylabel=QUANTITIES.get(name, name.replace("_", " ")))
+        axis.set(yscale="log" if logy else "linear")
     return figure
 
 

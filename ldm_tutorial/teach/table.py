@@ -19,14 +19,18 @@ STYLE = """<style>
 .ldm-table{overflow-x:auto;max-width:100%;margin:.5em 0}
 .ldm-table table{border-collapse:collapse;margin:0;font-size:.9em;color:inherit;
 width:auto}
-.ldm-table caption{caption-side:top;text-align:left;padding:.2em 0;color:inherit}
+.ldm-table caption{caption-side:top;text-align:left;padding:.2em 0;color:inherit;
+width:max-content;max-width:min(43em,85vw)}
 .ldm-table th,.ldm-table td{padding:.2em .7em;text-align:right;border:0;
-border-bottom:1px solid rgba(128,128,128,.35);background:none;color:inherit}
-.ldm-table th{font-weight:600;vertical-align:bottom}
-.ldm-table th[scope=row],.ldm-table .text{text-align:left;font-weight:400}
+border-bottom:1px solid rgba(128,128,128,.35);background:none;color:inherit;
+vertical-align:middle}
+.ldm-table th{font-weight:600}
+.ldm-table thead th{vertical-align:bottom}
+.ldm-table th[scope=row],.ldm-table td.text{text-align:left;font-weight:400}
+.ldm-table th.text{text-align:left}
 .ldm-table thead th:first-child{text-align:left}
 .ldm-table tr.floor>*{font-style:italic;border-top:1px solid rgba(128,128,128,.6)}
-.ldm-table small{font-size:.8em}
+.ldm-table small{font-size:.8em;white-space:nowrap}
 .ldm-table .hidden{position:absolute;width:1px;height:1px;overflow:hidden;
 clip-path:inset(50%);white-space:nowrap}
 </style>"""
@@ -49,14 +53,15 @@ class Table:
         if self.caption:
             lines.append(f"<caption>{html.escape(self.caption)}</caption>")
         heads = (
-            f'<th scope="col">{html.escape(h) or "&nbsp;"}</th>' for h in self.head
+            f'<th scope="col"{text_class(i - 1 in self.text_columns)}>{heading(h)}</th>'
+            for i, h in enumerate(self.head)
         )
         lines.append(f"<thead><tr>{''.join(heads)}</tr></thead><tbody>")
         for name, values, intervals, best in self.rows:
             mark = ' class="floor"' if name in self.floors else ""
             cells = [f'<th scope="row">{html.escape(name)}</th>']
             for i, one in enumerate(zip(values, intervals, best, strict=True)):
-                text = ' class="text"' if i in self.text_columns else ""
+                text = text_class(i in self.text_columns)
                 cells.append(f"<td{text}>{cell(*one)}</td>")
             lines.append(f"<tr{mark}>{''.join(cells)}</tr>")
         return "".join([*lines, "</tbody></table></div>"])
@@ -171,6 +176,16 @@ def written(value, digits: int, share: bool = False) -> str:
     if share:
         return f"{100 * value:.{max(0, digits - 2)}f} %"
     return f"{value:,}" if isinstance(value, int) else f"{value:,.{digits}f}"
+
+
+def text_class(is_text: bool) -> str:
+    return ' class="text"' if is_text else ""
+
+
+def heading(text: str) -> str:
+    """The heading of a column; its arrow stays on the line of its last word."""
+    shown = html.escape(text).replace(" ↓", "&nbsp;↓").replace(" ↑", "&nbsp;↑")
+    return shown or "&nbsp;"
 
 
 def cell(value: str, interval: str, best: bool) -> str:

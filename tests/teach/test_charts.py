@@ -49,3 +49,21 @@ def test_dots_are_sorted_from_the_top(axis):
     assert [label.get_text() for label in axis.get_yticklabels()] == ["better", "worse"]
     bottom, top = axis.get_ylim()
     assert bottom > top
+
+
+def test_a_short_logarithmic_axis_is_labelled_in_plain_numbers():
+    """A long one keeps its powers of ten, and none labels the places between."""
+    figure, (short, long) = plt.subplots(1, 2)
+    charts.lines(
+        {"a": ([20, 320], [1, 2])}, xlabel="s", ylabel="d", log="x", axis=short
+    )
+    charts.lines({"a": ([1, 1e6], [1, 2])}, xlabel="s", ylabel="d", log="x", axis=long)
+    figure.canvas.draw()
+    low, high = short.get_xlim()
+    marks = short.xaxis.get_major_ticks()
+    texts = {one.label1.get_text() for one in marks if low <= one.get_loc() <= high}
+    assert texts == {"20", "50", "100", "200"}
+    assert "10^" in "".join(one.get_text() for one in long.get_xticklabels())
+    plt.close(figure)
+    for axis in (short, long):
+        assert not any(one.get_text() for one in axis.get_xticklabels(minor=True))

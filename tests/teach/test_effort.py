@@ -31,7 +31,7 @@ def test_an_exercise_says_what_it_trains_and_how_long_it_takes(name):
     """In one line; and an answer of so many lines there is."""
     exercise = EXERCISES[name]
     _, line, _ = exercises.prompt_markdown(name).split("\n\n", 2)
-    assert line.startswith(f"*It trains {exercise.trains}. ") and exercise.trains
+    assert line.startswith(f"*What it trains: {exercise.trains}. ") and exercise.trains
     assert f"Difficulty {exercise.difficulty} of 3, {exercise.minutes} minutes" in line
     assert f"{effort.words(exercise.prompt)} words" in line and "\n" not in line
     assert exercise.lines in exercises.starter(name)

@@ -26,7 +26,7 @@ def cells(shown):
 
 def test_values_intervals_and_what_is_missing():
     assert cells(made()) == [
-        ["&nbsp;", "Fréchet ↓", "recall ↑", "images"],
+        ["&nbsp;", "Fréchet&nbsp;↓", "recall&nbsp;↑", "images"],
         ["b", "2.00 ± 0.10", "0.50 (best)", "1,200"],
         ["a", "1.00 (best)", "0.25", "7"],
         ["real", "0.50", "1.00", "–"],
@@ -78,3 +78,9 @@ def test_a_name_that_is_not_there(options):
 def test_no_rows():
     with pytest.raises(ValueError, match="there are no rows to show"):
         table({})
+
+
+def test_a_column_of_texts_has_its_heading_above_their_beginning():
+    html = table({"a": {"shape": "4×8×8", "n": 256}})._repr_html_()
+    assert '<th scope="col" class="text">shape</th>' in html
+    assert '<th scope="col">n</th>' in html

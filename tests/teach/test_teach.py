@@ -98,12 +98,18 @@ def test_nothing_to_draw_is_refused():
 LOG = [{"step": s, "loss": 1 / s, "kl": 2.0 * s} for s in (10, 20, 30)]
 
 
-@pytest.mark.parametrize("names", [("loss",), ("loss", "kl")])
+WORDS = {"loss": "loss", "kl": "KL, nats per element"}
+
+
+@pytest.mark.parametrize("names", [("loss",), ("loss", "kl"), ("loss", "kl", "loss")])
 def test_curves_draw_a_panel_for_each_name(plt, names):
+    """Two beside each other, and no more: type stays as large as elsewhere."""
     setup()
     curves(LOG, *names, logy=True)
-    axes = drawn(plt).axes
-    assert [axis.get_title() for axis in axes] == list(names)
+    figure = drawn(plt)
+    assert figure.get_figwidth() == 7 and figure.get_figheight() / len(names) <= 2.5
+    axes = [axis for axis in figure.axes if axis.axison]
+    assert [axis.get_ylabel() for axis in axes] == [WORDS[name] for name in names]
     for axis, name in zip(axes, names, strict=True):
         (line,) = axis.lines
         assert line.get_xdata().tolist() == [10, 20, 30]
