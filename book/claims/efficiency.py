@@ -98,9 +98,9 @@ EFFICIENCY = [
     ),
     Claim(
         PAGE,
-        "Over 600 held-out nights it explains 22 % of their variance from the latents "
-        "of `vae-f8`, 4 % from the place of the cell and its surroundings alone, and "
-        "34 % from the latents of `vae-f8-perceptual`",
+        "Over 600 held-out nights it explains 22 % of the variance of these counts "
+        "from the latents of `vae-f8`, 4 % from the place of the cell and its "
+        "surroundings alone, and 34 % from the latents of `vae-f8-perceptual`",
         probed("visibility", "vae-f8", "vae-f8-perceptual"),
         each_tells_more,
         differ=("latents", "seed"),

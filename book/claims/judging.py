@@ -78,7 +78,7 @@ JUDGING = [
     Claim(
         PAGE,
         "from fifty calls on no difference between samplers, or between more calls and "
-        "fewer, exceeds the intervals. More is not to be had from 256 images a point.",
+        "fewer, exceeds the intervals. More cannot be learned from 256 images a point.",
         tuple(map(sampler, ("ddpm", "ddim", "dpm-solver++"))),
         level,
         numbers={"256": lambda *rows: rows[0]["recipe"]["n"]},
@@ -86,7 +86,7 @@ JUDGING = [
     ),
     Claim(
         PAGE,
-        "the dots of DPM-Solver++ lie lowest, and nowhere by more than both intervals "
+        "The dots of DPM-Solver++ lie lowest, but nowhere by more than both intervals "
         "together",
         tuple(map(sampler, ("ddim", "dpm-solver++"))),
         lambda ddim, dpm: all(

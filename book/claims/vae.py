@@ -80,7 +80,7 @@ VAE = [
     ),
     Claim(
         PAGE,
-        "doubles nearly again with the contrast weight; waves, trunks and texture jump "
+        "nearly doubles again with the contrast weight; waves, trunks and texture jump "
         "with it as well, for a tenth of a decibel",
         (PERCEPTUAL, CONTRAST),
         lambda a, b: (
@@ -337,7 +337,7 @@ VAE = [
     ),
     Claim(
         PAGE,
-        "Now it is ahead, by more than both intervals together, and the line above "
+        "It is now ahead, by more than both intervals together, and the table "
         "says at which price: half as many weights again, and two and a half times the "
         "steps.",
         ("vae-f8", "vae-f16"),
