@@ -111,14 +111,21 @@ def neglected(exercise: Exercise, runs: list[Run]) -> str:
         return ""
     right = [attempt(exercise.reference, run.case) for run in runs]
     fewest = min(len(run.args) for run in runs)
-    tries = [
-        (first_only(exercise, i), f"the first {name} of the batch is taken for all")
-        for i, name in enumerate(exercise.arguments[:fewest])
+    batches = [
+        i
+        for i, value in enumerate(runs[0].args[:fewest])
+        if isinstance(value, Tensor) and value.ndim
     ]
-    for pair in combinations(range(fewest), 2) if fewest > 2 else ():
-        both = " and ".join(exercise.arguments[i] for i in pair)
-        text = f"the first row of {both} is taken for the whole batch"
-        tries.append((first_only(exercise, *pair), text))
+    names = exercise.arguments
+    tries = [
+        (first_only(exercise, i), f"the first {names[i]} of the batch is taken for all")
+        for i in batches
+    ]
+    for i, j in combinations(batches, 2) if len(batches) > 2 else ():
+        text = (
+            f"the first row of {names[i]} and {names[j]} is taken for the whole batch"
+        )
+        tries.append((first_only(exercise, i, j), text))
     if fewest < max(len(run.args) for run in runs):
         short = lambda *args: exercise.reference(*args[:fewest])  # noqa: E731
         left = exercise.arguments[fewest]
