@@ -232,3 +232,5 @@ def test_the_usual_gamma_is_five():
     snr = torch.tensor([0.1, 4.0, 6.0, 100.0])
     assert torch.equal(min_snr_weight(snr), min_snr_weight(snr, 5.0, "eps"))
     assert_close(min_snr_weight(snr), (5 / snr).clamp(max=1))
+    with pytest.raises(ValueError, match="gamma=0"):
+        min_snr_weight(snr, 0)
