@@ -43,7 +43,7 @@ SHARE = 0.9  # of the mutants at least are killed
 
 TESTS = {
     "gaussian": ("test_gaussian", "training/test_losses"),
-    "schedule": ("test_schedule", "test_properties"),
+    "schedule": ("test_schedule", "test_properties", "test_bad_arguments"),
     "diffusion": ("test_diffusion", "test_properties"),
     "guidance": ("test_guidance", "test_properties", "test_bad_arguments"),
     "samplers": ("test_samplers", "test_bad_arguments"),
