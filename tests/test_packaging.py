@@ -171,6 +171,7 @@ def test_ci_runs_the_commands_of_the_readme():
     assert os.access(ROOT / ".ci" / "run", os.X_OK)
     commands = re.findall(r'part "[^"]+" (make \w+)', script)
     assert commands == ["make test", "make book", "make pages", "make colab"]
+    assert not re.search(r"part .*\|\|", script)  # each of them is fatal
     workflows = "".join(
         path.read_text("utf8")
         for path in (ROOT / ".github" / "workflows").glob("*.yml")
