@@ -5,8 +5,7 @@
 // JSON list of settings, as in an address. Prints one JSON object:
 //
 //     problems   what went wrong, in words
-//     times      {over: {load, loadBusy, steps, stepsBusy, megabytes}}: ms from the click
-//                to the picture, and for 20 steps; how long processors were busy with it
+//     times      {over: {load, steps, megabytes}}: ms from the click to the picture, and for 20 steps
 //     pictures   {over: {settings: RGB bytes of what is drawn}}
 //     own        {folder: {status, classes, samplers, picture}} of the models in OWN
 //     embedded   {page: panels} of the other pages, all of which were opened
@@ -61,26 +60,17 @@ async function measure(browser, address, problems) {
   const page = await open(browser, address, DESK, problems);
   const promised = Number((await page.textContent(BUTTON)).match(/loads (\d+) MB/)[1]);
   const before = page.asked.length;
-  const inspector = await browser.newBrowserCDPSession();
-  const busy = async () => {
-    const { processInfo } = await inspector.send("SystemInfo.getProcessInfo");
-    return processInfo.reduce((sum, one) => sum + 1000 * one.cpuTime, 0);
-  };
-  let since = await busy();
   const load = await click(page, problems);
-  const loadBusy = (await busy()) - since;
   const files = page.asked.slice(before).filter((url) => /static\/playground\//.test(url));
   const sizes = files.map((url) => fs.statSync(path.join(root, url.slice(address.length))).size);
   const megabytes = sizes.reduce((sum, one) => sum + one, 0) / 1e6;
   if (Math.round(megabytes) !== promised)
     problems.push(`the button says ${promised} MB, the click loads ${megabytes}`);
-  const [steps, stepsBusy] = [[], []];
+  const steps = [];
   for (const seed of [1, 2, 3]) {
-    since = await busy();
     const began = Date.now();
     await go(page, `#sample?class=3&seed=${seed}&steps=20&guidance=2`);
     steps.push(Date.now() - began);
-    stepsBusy.push((await busy()) - since);
   }
   const drawings = {};
   for (const settings of cases) {
@@ -88,8 +78,7 @@ async function measure(browser, address, problems) {
     drawings[settings] = await bytes(page);
   }
   await page.context().close();
-  const best = { steps: Math.min(...steps), stepsBusy: Math.min(...stepsBusy) };
-  return { times: { load, loadBusy, ...best, megabytes }, drawings };
+  return { times: { load, steps: Math.min(...steps), megabytes }, drawings };
 }
 
 /** Every control in one way of looking; a picture of every panel. */
