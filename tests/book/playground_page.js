@@ -5,7 +5,8 @@
 // JSON list of settings, as in an address. Prints one JSON object:
 //
 //     problems   what went wrong, in words
-//     times      {over: {load, steps, megabytes}}: ms from the click to the picture, and for 20 steps
+//     times      {over: {load, steps, megabytes}}: ms from the click to the picture, and
+//                for 20 steps
 //     pictures   {over: {settings: RGB bytes of what is drawn}}
 //     own        {folder: {status, classes, samplers, picture}} of the models in OWN
 //     embedded   {page: panels} of the other pages, all of which were opened
