@@ -1,50 +1,31 @@
 """How long the course takes: the one source of every time that a page states.
 
 Reading is counted from the text, exercises from what they ask (`teach.effort`), and
-running is measured: `make_notebooks --time` records it in `book/times.json`, for whole
-chapters and for the cells that take a while. What a page says in words ("a minute of
-training") is listed in `SAID` with the cells that it speaks of.
+running is measured: `make_notebooks --time` records it in `book/times.json`. What a
+page says in words ("a minute of training") is listed in the tests' `MEASURED`, with the
+output or the record that it speaks of.
 """
 
 import json
 import os
 import platform
 import re
-from datetime import datetime
 from pathlib import Path
 from typing import Any
 
 RECORD = Path(__file__).resolve().parent / "times.json"
 WORDS_A_MINUTE, CELLS_A_MINUTE = 250, 2
-NOTABLE = 2.0  # seconds from which on a cell is recorded
 
 
-def record(name: str, seconds: float, cells: dict[str, float]) -> None:
-    """Note what a chapter and its slower cells took, and on what."""
+def record(name: str, seconds: float) -> None:
+    """Note what a chapter took, and on what."""
     known: dict[str, Any] = recorded()
-    slow = {head: round(s, 1) for head, s in cells.items() if s >= NOTABLE}
     known[name] = {
         "seconds": round(seconds),
         "machine": f"{os.cpu_count()} CPU cores, {platform.machine()}",
-        "cells": slow,
     }
     text = json.dumps(dict(sorted(known.items())), indent=1, ensure_ascii=False)
     RECORD.write_text(text + "\n", "utf8")
-
-
-def of_cells(notebook) -> dict[str, float]:
-    """Seconds of each executed cell, by its first line."""
-    took = {}
-    for cell in notebook.cells:
-        stamps = cell.metadata.get("execution", {})
-        start, end = (
-            stamps.get("iopub.execute_input"),
-            stamps.get("shell.execute_reply"),
-        )
-        if start and end:
-            span = datetime.fromisoformat(end) - datetime.fromisoformat(start)
-            took[cell.source.splitlines()[0]] = span.total_seconds()
-    return took
 
 
 def folded(cell) -> bool:

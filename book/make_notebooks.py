@@ -138,16 +138,14 @@ def generate(source: Path, times: bool = True):
     return notebook
 
 
-def execute(notebook, seconds: dict[str, float] | None = None) -> float:
-    """Run every cell in the folder of the book; return the seconds it took.
-
-    `seconds`, if given, gets those of each cell by the code that it begins with."""
+def execute(notebook) -> float:
+    """Run every cell in the folder of the book; return the seconds it took."""
     client = NotebookClient(
         notebook,
         kernel_name="python3",
         timeout=None,
         extra_arguments=["--log-level=40"],  # errors only
-        record_timing=True,
+        record_timing=False,
         coalesce_streams=True,
         store_widget_state=False,
         resources={"metadata": {"path": str(BOOK)}},
@@ -157,9 +155,7 @@ def execute(notebook, seconds: dict[str, float] | None = None) -> float:
         client.execute()
     except CellExecutionError as error:
         raise ChapterError(describe(notebook, error)) from None
-    took = time.perf_counter() - start
-    if seconds is not None:
-        seconds.update(durations.of_cells(notebook))
+    seconds = time.perf_counter() - start
     notebook.metadata = nbformat.from_dict(NOTEBOOK_METADATA)
     for cell in notebook.cells:
         cell.metadata.pop("execution", None)
@@ -167,7 +163,7 @@ def execute(notebook, seconds: dict[str, float] | None = None) -> float:
             # A page without a kernel shows the plain text of a widget instead.
             output.get("data", {}).pop(WIDGET, None)
     describe_pictures(notebook)
-    return took
+    return seconds
 
 
 def describe_pictures(notebook) -> None:
@@ -316,14 +312,13 @@ def make(names: list[str], prose: bool = False, timed: bool = False) -> int:
         try:
             notebook = generate(sources()[name])
             print(f"{name} ...", flush=True)
-            cells: dict[str, float] = {}
             if prose:
                 seconds = keep_outputs(notebook, notebook_path(name))
             else:
-                seconds = execute(notebook, cells)
+                seconds = execute(notebook)
             size = write(notebook, notebook_path(name))
             if timed and not prose:
-                durations.record(name, seconds, cells)
+                durations.record(name, seconds)
                 notebook = generate(sources()[name])  # which states the new time
                 keep_outputs(notebook, notebook_path(name))
                 write(notebook, notebook_path(name))

@@ -99,7 +99,7 @@ class Blocks(nn.Sequential):
 
     def forward(self, x: Tensor) -> Tensor:
         for layer in self:
-            x = recomputed(layer, x) if is_large(x) else layer(x)
+            x = checkpoint(layer, x, use_reentrant=False) if is_large(x) else layer(x)
         return x
 
 
@@ -111,11 +111,6 @@ def is_large(x: Tensor) -> bool:
     if torch.compiler.is_compiling() or not torch.is_grad_enabled():
         return False
     return math.prod(x.shape[1:]) > RECOMPUTE_ABOVE
-
-
-def recomputed(layer: nn.Module, x: Tensor) -> Tensor:
-    """``layer(x)``, of which the backward pass finds only ``x``."""
-    return cast(Tensor, checkpoint(layer, x, use_reentrant=False))
 
 
 class Attention(nn.Module):

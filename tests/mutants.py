@@ -201,10 +201,8 @@ def report(modules: list[str], listed: dict) -> int:
         reasons = listed.get(module, {})
         killed = len(results) - len(survived)
         print(f"{module}: {killed} of {len(results)} killed, of {len(there)} in all")
-        tried_in_all, killed_in_all = (
-            tried_in_all + len(results),
-            killed_in_all + killed,
-        )
+        tried_in_all += len(results)
+        killed_in_all += killed
         for label in survived:
             if label not in reasons:
                 wrong += 1

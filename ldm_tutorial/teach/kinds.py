@@ -189,7 +189,7 @@ def changed_argument(
 ) -> str:
     """The answer is right for an argument that was changed first."""
     for i, name in enumerate(exercise.arguments):
-        if not all(is_number(run.case.make(), i) for run in runs):
+        if not all(takes_numbers(run.case.make(), i) for run in runs):
             continue
         whole = isinstance(runs[0].case.make()[i], int)
         for sentence, change in COUNTS if whole else CHANGES:
@@ -203,7 +203,8 @@ def changed_argument(
     return ""
 
 
-def is_number(args: tuple, i: int) -> bool:
+def takes_numbers(args: tuple, i: int) -> bool:
+    """Whether argument ``i`` is a number, or an array of floats, by itself."""
     if i >= len(args) or takes_part(args, i) or isinstance(args[i], bool):
         return False
     if isinstance(args[i], Tensor):
@@ -267,7 +268,7 @@ def counts(exercise: Exercise, cases: list[Case], i: int) -> bool:
 
 def with_zero(case: Case, i: int) -> Case | None:
     args = case.make()
-    if not is_number(args, i) or isinstance(args[i], int):
+    if not takes_numbers(args, i) or isinstance(args[i], int):
         return None
 
     def make():

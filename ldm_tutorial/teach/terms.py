@@ -94,19 +94,18 @@ def one_result(
             for a, b in zip(*both, strict=True)
         )
 
-    astray = [i for i in range(min(count, 4)) if wrong(i)]
-    for i in astray[:1]:
-        alone = replace(exercise, reference=one_of(exercise.reference, i))
-        mine, true = ([only(r, i) for r in side] for side in (runs, right))
-        sentence = (
-            returned_as_it_came(alone, mine)
-            or changed_argument(alone, one_of(function, i), mine, true)
-            or once_too_often(alone, one_of(function, i), mine)
-            or other_factor(alone, mine, true)
-        )
-        if sentence:
-            return f"the {place[i]} result: {sentence}"
-    return ""
+    i = next((i for i in range(min(count, 4)) if wrong(i)), None)
+    if i is None:
+        return ""
+    alone = replace(exercise, reference=one_of(exercise.reference, i))
+    mine, true = ([only(r, i) for r in side] for side in (runs, right))
+    sentence = (
+        returned_as_it_came(alone, mine)
+        or changed_argument(alone, one_of(function, i), mine, true)
+        or once_too_often(alone, one_of(function, i), mine)
+        or other_factor(alone, mine, true)
+    )
+    return f"the {place[i]} result: {sentence}" if sentence else ""
 
 
 def one_of(function: Callable, i: int) -> Callable:
