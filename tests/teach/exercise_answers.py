@@ -61,8 +61,8 @@ def perceptual_cosine(f_hat, f):
 
 
 def perceptual_einops(f_hat, f):
-    a = f_hat / (reduce(f_hat**2, "b c h w -> b 1 h w", "sum").sqrt() + 1e-10)
-    b = f / (reduce(f**2, "b c h w -> b 1 h w", "sum").sqrt() + 1e-10)
+    a = f_hat / (reduce(f_hat**2, "b c h w -> b 1 h w", "sum") + 1e-12).sqrt()
+    b = f / (reduce(f**2, "b c h w -> b 1 h w", "sum") + 1e-12).sqrt()
     summed = reduce((a - b) ** 2, "b c h w -> b h w", "sum")
     return reduce(summed, "b h w -> b", "mean")
 

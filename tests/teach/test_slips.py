@@ -24,9 +24,16 @@ def one_noise_for_all_channels(z_t, x0, alpha_bar_t, alpha_bar_s, generator=None
     return mean + variance.sqrt() * torch.randn(z_t[:, :1].shape, generator=generator)
 
 
+def root_of_a_sum(f_hat, f):
+    """Right in value; the gradient is nan where all features are 0."""
+    a, b = (v / (v.square().sum(1, keepdim=True).sqrt() + 1e-10) for v in (f_hat, f))
+    return (a - b).square().sum(1).mean((1, 2))
+
+
 @pytest.mark.parametrize(
     ("name", "answer", "words"),
     [
+        ("perceptual", root_of_a_sum, "it lacks a property"),
         ("kl", capped, "the slip is in what it does with mu"),
         ("choose_weight", least_upper_end, "in what it does with intervals"),
         ("ddpm_step", one_noise_for_all_channels, "it lacks a property"),

@@ -293,6 +293,13 @@ ADAPTIVE = Exercise(
             "the gradients were divided element by element; the weight is one number, "
             "the ratio of their norms",
         ),
+        "mean of ratios": (
+            lambda *a: (
+                (pulls(*a)[0].abs() / (pulls(*a)[1].abs() + 1e-4)).mean().detach()
+            ),
+            "the gradients were divided element by element, and the mean was taken; "
+            "the weight is the ratio of their norms",
+        ),
         "squared norms": (
             lambda *a: ratio(*(n.square() for n in lengths(*a))),
             "the norms are squared; take .norm()",

@@ -1,5 +1,7 @@
 """Exercises on distances between features, of two sets and of two images."""
 
+from collections.abc import Callable
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor
@@ -149,6 +151,13 @@ def one_place() -> tuple[Tensor, Tensor]:
     return f_hat, torch.tensor([10.0, 0.0]).view(1, 2, 1, 1)
 
 
+def finite_slope(g: Callable) -> bool:
+    """Whether the gradient is finite where all features are 0."""
+    f_hat = torch.zeros(2, 4, 3, 3, requires_grad=True)
+    g(f_hat, randn(2, 2, 4, 3, 3)).sum().backward()
+    return f_hat.grad is not None and bool(f_hat.grad.isfinite().all())
+
+
 def unit(f: Tensor) -> Tensor:
     return F.normalize(f, dim=1)
 
@@ -169,7 +178,7 @@ PERCEPTUAL = Exercise(
         "position to unit length, take the squared difference, sum it over channels "
         "and average it over positions. The result has shape (B,). It will be a "
         "loss, so gradients have to reach `f_hat`. At some positions a ReLU has left "
-        "nothing but zeros: they must not give nan."
+        "nothing but zeros: neither value nor gradient may be nan there."
     ),
     reference=feature_distance,
     lines="2-3 lines",
@@ -188,6 +197,11 @@ PERCEPTUAL = Exercise(
             lambda g: bool(
                 g(torch.zeros(2, 4, 3, 3), randn(2, 2, 4, 3, 3)).isfinite().all()
             ),
+        ),
+        (
+            "Nor should its gradient be nan, as that of .sqrt() at 0 is: "
+            "F.normalize and .norm() have a finite one.",
+            finite_slope,
         ),
         (
             "Features that are all 5 times as large should have the same distance.",
@@ -267,6 +281,16 @@ PERCEPTUAL = Exercise(
                 .mean((1, 2))
             ),
             "the features were divided by their squared length; divide by the length",
+        ),
+        "along the columns": (
+            lambda f_hat, f: (
+                (F.normalize(f_hat, dim=-1) - F.normalize(f, dim=-1))
+                .square()
+                .sum(1)
+                .mean((1, 2))
+            ),
+            "the length was taken along the last dimension, the columns; the channels "
+            "are dimension 1",
         ),
         "over the batch": (
             lambda f_hat, f: (

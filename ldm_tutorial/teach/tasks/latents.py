@@ -1,6 +1,7 @@
 """Exercises on the scale of latents, and on the way from one to another."""
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 from ldm_tutorial.codec import LatentCodec
@@ -75,6 +76,11 @@ SCALING = Exercise(
             "the standard deviation of each image was averaged; what distinguishes "
             "images belongs to the spread too",
         ),
+        "factors averaged": (
+            lambda z: (1 / z.std((2, 3))).mean(0),
+            "each image got factors of its own, and these were averaged; take the "
+            "images together, dimension 0",
+        ),
         "per image and channel": (
             lambda z: 1 / z.std((2, 3)),
             "each image got a factor of its own; take the images together, dimension 0",
@@ -138,11 +144,11 @@ NORMALISE = Exercise(
     cases=(
         Case(
             lambda: (
-                torch.tensor([5.0, 5.0]).view(1, 2, 1, 1),
+                torch.tensor([[5.0, 5.0], [1.0, 2.0]]).view(2, 2, 1, 1),
                 torch.tensor([1.0, 3.0]),
                 torch.tensor([2.0, 0.5]),
             ),
-            expected=torch.tensor([2.0, 4.0]).view(1, 2, 1, 1),
+            expected=torch.tensor([[2.0, 4.0], [0.0, -2.0]]).view(2, 2, 1, 1),
         ),
         Case(
             lambda: (randn(1, 2, 3, 5, 6), *(torch.tensor(v[:3]) for v in (MEAN, STD)))
@@ -169,6 +175,13 @@ NORMALISE = Exercise(
         "multiplied": (
             lambda raw, mean, std: (raw - mean.view(-1, 1, 1)) * std.view(-1, 1, 1),
             "multiplied by std; the scaling factor is one over it",
+        ),
+        "own statistics": (
+            lambda raw, mean, std: normalise(
+                raw, raw.mean((0, 2, 3)), raw.std((0, 2, 3))
+            ),
+            "mean and standard deviation of this batch were taken; the statistics are "
+            "given, and the same for every batch",
         ),
         "the way back": (
             lambda raw, mean, std: raw * std.view(-1, 1, 1) + mean.view(-1, 1, 1),
@@ -298,6 +311,26 @@ SLERP = Exercise(
                 a, b, t, torch.acos((a * b).sum().clamp(-0.999, 0.999))
             ),
             "the cosine is the scalar product over both norms; the norms are missing",
+        ),
+        "norms forgotten, no bound": (
+            lambda a, b, t: across(a, b, t, torch.acos((a * b).sum())),
+            "the cosine is the scalar product over both norms; without them it "
+            "exceeds 1, where there is no angle",
+        ),
+        "place by place": (
+            lambda a, b, t: across(
+                a, b, t, torch.acos(F.cosine_similarity(a, b, dim=0))
+            ),
+            "an angle was taken at each place, over dimension 0; there is one angle, "
+            "between the two latents as long vectors",
+        ),
+        "a right angle": (
+            lambda a, b, t: across(a, b, t, torch.tensor(torch.pi / 2)),
+            "these are the weights of a right angle; take θ from a and b",
+        ),
+        "cosine itself": (
+            lambda a, b, t: across(a, b, t, (a * b).sum() / (a.norm() * b.norm())),
+            "the cosine was used as the angle; torch.acos is missing",
         ),
         "cosine for the angle": (
             lambda a, b, t: across(a, b, t, angle(a, b).cos()),

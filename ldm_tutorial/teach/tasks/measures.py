@@ -208,6 +208,11 @@ def recall(h_hat: Tensor, h: Tensor, mask: Tensor) -> float:
     return float(shown[mask].sum() / there[mask].sum())
 
 
+def centred_slope(a: Tensor, b: Tensor) -> Tensor:
+    b = b - b.mean()
+    return ((a - a.mean()) * b).sum() / b.square().sum()
+
+
 def faded(strength: float) -> tuple[Tensor, Tensor, Tensor]:
     h = randn(7, 1, 3, 4, 4)
     mask = torch.zeros(1, 4, 4, dtype=torch.bool)
@@ -327,6 +332,25 @@ RECALL = Exercise(
             ).mean(),
             "a slope was taken for each image and then the mean; sum over all images "
             "first",
+        ),
+        "mean of ratios of colours": (
+            lambda h_hat, h, mask: (h_hat / h)[mask[:, None].expand_as(h)].mean(),
+            "each value was divided by the true one, so faint ones, which are mostly "
+            "noise, count as much as bright ones; sum first, then divide",
+        ),
+        "root of energies": (
+            lambda h_hat, h, mask: (
+                (h_hat**2).sum(1)[mask].sum() / (h**2).sum(1)[mask].sum()
+            ).sqrt(),
+            "this compares how strong both are: noise in place of a star would count "
+            "as a star; the numerator is the product of h_hat and h",
+        ),
+        "with an intercept": (
+            lambda h_hat, h, mask: centred_slope(
+                *(v[mask[:, None].expand_as(v)] for v in (h_hat, h))
+            ),
+            "the means were subtracted, which fits a line with an intercept; the sum "
+            "of (h_hat - a h)² has none",
         ),
         "residual": (
             lambda h_hat, h, mask: ((h_hat - h) ** 2).sum(1)[mask].sum(),

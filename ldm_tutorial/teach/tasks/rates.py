@@ -248,6 +248,13 @@ ACTIVE = Exercise(
             "elements were counted in each image; an element that speaks up for one "
             "image in ten is active, so average over the images first",
         ),
+        "for any image": (
+            lambda mu, logvar, least: (
+                (nats(mu, logvar) >= least).any(0).double().mean()
+            ),
+            "an element was counted that spends enough for any one image; average "
+            "over the images first",
+        ),
         "a count": (
             lambda mu, logvar, least: (nats(mu, logvar).mean(0) >= least).sum(),
             "this is the number of active elements; their share is asked for",
