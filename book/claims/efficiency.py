@@ -85,8 +85,7 @@ EFFICIENCY = [
     ),
     Claim(
         PAGE,
-        "Their recall of stars is 0.09 and 0.04, so a free encoder did help, and "
-        "little.",
+        "Their recall of stars is 0.09 and 0.04, so a free encoder helped little.",
         ("loss_ablation/contrast", "vae-f8-decoder"),
         lambda a, b: more(b, a, STARS) and get(a, STARS) < 0.1,
         differ=("freeze_encoder",),
@@ -99,8 +98,8 @@ EFFICIENCY = [
     Claim(
         PAGE,
         "Over 600 held-out nights it explains 22 % of the variance of these counts "
-        "from the latents of `vae-f8`, 4 % from the place of the cell and its "
-        "surroundings alone, and 34 % from the latents of `vae-f8-perceptual`",
+        "from the latents of `vae-f8`, 4 % without latents, from the height of the "
+        "cell and the sky around it, and 34 % from the latents of `vae-f8-perceptual`",
         probed("visibility", "vae-f8", "vae-f8-perceptual"),
         each_tells_more,
         differ=("latents", "seed"),

@@ -40,7 +40,7 @@ OPENING = [
         (
             "index",
             "after 5.8 hours of training on one CPU core (for half an hour of them, "
-            "two), every run and every network counted",
+            "on two), every run and every network counted",
         ),
         (
             "README",

@@ -12,6 +12,7 @@ allowed to end the checker.
 
 import dis
 import functools
+import warnings
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from itertools import pairwise
@@ -84,13 +85,23 @@ def climb(exercise: Exercise, function: Any) -> Verdict:
         head = f"it calls your {helper.function}, and that is not right yet"
         detail = f'check("{helper.name}", {helper.function}) says what is wrong there.'
         return Verdict("wrong", "helper", head, detail)
+    with warnings.catch_warnings():
+        # The right answer is tried on wrong inputs; a warning would show its line.
+        warnings.simplefilter("ignore")
+        name, headline = named(exercise, function, runs, complaint)
+    return Verdict("wrong", complaint.rung, headline, complaint.detail, name)
+
+
+def named(
+    exercise: Exercise, function: Callable, runs: list[Run], complaint: Complaint
+) -> tuple[str, str]:
+    """(name of the misconception if it is a known one, sentence)."""
     name, headline = diagnose(exercise, runs)
     if complaint.rung in ("values", "property"):
         headline = headline or dice(exercise, function, runs)
     if complaint.rung in ("values", "finite"):
         headline = headline or guess(exercise, function, runs)
-    headline = headline or complaint.headline
-    return Verdict("wrong", complaint.rung, headline, complaint.detail, name)
+    return name, headline or complaint.headline
 
 
 def try_all(exercise: Exercise, function: Callable) -> list[Run]:

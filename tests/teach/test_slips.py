@@ -2,6 +2,7 @@
 
 import pytest
 import torch
+import torch.nn.functional as F
 
 from ldm_tutorial.teach.exercises import EXERCISES
 from ldm_tutorial.teach.ladder import judge
@@ -101,6 +102,18 @@ def test_kinds_of_slips_are_named(what):
     name, answer, words = NAMED[what]
     verdict = judge(EXERCISES[name], answer)
     assert verdict.status == "wrong" and words in verdict.headline, verdict
+
+
+def test_a_warning_does_not_show_the_line_of_the_answer(recwarn):
+    """The checker tries the right answer on inputs of other shapes, too."""
+
+    def enlarged_again(decode, x, z):
+        small = decode(F.avg_pool2d(z, 2))
+        return F.mse_loss(F.interpolate(small, size=x.shape[2:], mode="bilinear"), x)
+
+    verdict = judge(EXERCISES["equivariance_loss"], enlarged_again)
+    assert verdict.status == "wrong"
+    assert not [one for one in recwarn if "teach/tasks" in one.filename]
 
 
 @pytest.mark.parametrize(

@@ -93,6 +93,13 @@ EQUIVARIANCE = Exercise(
             "only one of the two was halved: the latent is, before it is decoded, and "
             "the image is",
         ),
+        "enlarged again": (
+            lambda d, x, z: F.mse_loss(
+                F.interpolate(d(F.avg_pool2d(z, 2)), scale_factor=2), x
+            ),
+            "the small image was enlarged and compared with x; compare it with the "
+            "halved x",
+        ),
         "two reconstructions": (
             lambda d, x, z: F.mse_loss(d(F.avg_pool2d(z, 2)), F.avg_pool2d(d(z), 2)),
             "two reconstructions were compared; the small image x is the measure",

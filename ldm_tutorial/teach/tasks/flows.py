@@ -98,6 +98,10 @@ FLOW_TARGET = Exercise(
             lambda z, e, t: (flow_pair(z, e, t)[0], wide(t) * (e - z)),
             "this is how far z_t has come; the velocity is that by t",
         ),
+        "from nowhere": (
+            lambda z, e, t: (flow_pair(z, e, t)[0], flow_pair(z, e, t)[0] / wide(t)),
+            "this is z_t by t, as if the path began at zero; it begins at z_0",
+        ),
         "t on both": (
             lambda z, e, t: (wide(t) * (z + e), e - z),
             "both arrays have the share t; the shares have to add up to one",
@@ -182,6 +186,14 @@ EULER_STEP = Exercise(
             lambda z, u, t, s: z + s * u,
             "the step is s - t, not s",
         ),
+        "from zero, downhill": (
+            lambda z, u, t, s: z - s * u,
+            "the step is s - t, not -s",
+        ),
+        "mixed as on the path": (
+            lambda z, u, t, s: (1 - s) * z + s * u,
+            "z_t and u were mixed like data and noise; u is a velocity, and is added",
+        ),
         "mixed": (
             lambda z, u, t, s: (s / t) * z + (1 - s / t) * u,
             "u is a velocity and not the clean array: it is not mixed in, but added",
@@ -227,11 +239,11 @@ TIME_SHIFT = Exercise(
     trains="solving for a time, ends included",
     title="times for more pixels",
     prompt=(
-        "A picture that is `shift` times as wide and as high shows through the same "
-        "noise: the mean of `shift`² neighbours has `shift` times less of it. So the "
-        "ratio of noise to signal, $t / (1 - t)$ on the straight path, must be `shift` "
-        "times as large. Return the time $t'$ at which it is, for times `t` of any "
-        "shape, from 0 to 1, both included."
+        "A picture that is `shift` times as wide and as high is seen better through "
+        "the same noise: the mean of `shift`² neighbours has `shift` times less of it. "
+        "So the ratio of noise to signal, $t / (1 - t)$ on the straight path, must be "
+        "`shift` times as large. Return the time $t'$ at which it is, for times `t` of "
+        "any shape, from 0 to 1, both included."
     ),
     reference=shift_times,
     source=(flow.shift_times,),

@@ -287,6 +287,10 @@ ACTIVATIONS = Exercise(
             "these are the parameters of 3×3 convolutions; activations depend on the "
             "batch and the side",
         ),
+        "parameters added": (
+            lambda b, c, s, n, k: (b * c * s**2 + 9 * c**2) * n * k,
+            "the weights were added; only the inputs that are kept are asked for",
+        ),
     },
     source=(activation_bytes, efficiency.activation_bytes),
 )

@@ -55,6 +55,10 @@ BREAK_EVEN = Exercise(
             lambda E, e, D, x, z: E / (x - z - e),
             "this encodes every image in every step; each is encoded once",
         ),
+        "autoencoder for each image": (
+            lambda E, e, D, x, z: (E + e) * D / (x - z),
+            "the autoencoder was paid for with every image; it is trained once",
+        ),
         "encoding once in all": (
             lambda E, e, D, x, z: (E + e) / (x - z),
             "this encodes a single image; there are `images` of them",
@@ -210,6 +214,11 @@ AMDAHL = Exercise(
         "decoder forgotten": (
             lambda p, s: s,
             "the decoder is forgotten: it takes as long as before",
+        ),
+        "share of the factor": (
+            lambda p, s: (1 - p) * s,
+            "a share of the factor is no speed-up: add up the times that are left, "
+            "and take one over their sum",
         ),
         "limit": (
             lambda p, s: 1 / p,

@@ -95,6 +95,15 @@ PATCHIFY = Exercise(
             "the sides were split as (p, H/p): that takes pixels from all over the "
             "image; (H/p, p) keeps neighbours together",
         ),
+        "halves exchanged, and not put in order": (
+            lambda x, p: (
+                x.reshape(*x.shape[:2], p, x.shape[2] // p, p, x.shape[3] // p)
+                .permute(0, 2, 4, 1, 3, 5)
+                .reshape(len(x), -1, x.shape[1] * p * p)
+            ),
+            "the sides were split as (p, H/p): that takes pixels from all over the "
+            "image; (H/p, p) keeps neighbours together",
+        ),
         "overlapping": (
             lambda x, p: F.unfold(x, p).mT,
             "the patches overlap: move on by patch_size, stride=patch_size",
