@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from ldm_tutorial.machine import best_device
+from ldm_tutorial.machine import best_device, computes_bf16
 
 
 @pytest.fixture
@@ -44,3 +44,10 @@ def test_more_processes_than_devices_are_refused(devices):
     devices(2, WORLD_SIZE="3", LOCAL_RANK="2")
     with pytest.raises(ValueError, match="LOCAL_RANK=2 and there are 2 CUDA devices"):
         best_device()
+
+
+@pytest.mark.parametrize("known", [True, False])
+def test_bf16_is_for_cpus_that_have_instructions_for_it(known, monkeypatch):
+    monkeypatch.setattr(torch.ops.mkldnn, "_is_mkldnn_bf16_supported", lambda: known)
+    assert computes_bf16(torch.device("cpu")) == known
+    assert computes_bf16(torch.device("cuda"))

@@ -28,7 +28,7 @@ from ldm_tutorial.evaluation.batched import draw, each_class
 from ldm_tutorial.landscapes.dataset import Landscapes
 from ldm_tutorial.landscapes.scenenet import SceneNet, accuracy
 from ldm_tutorial.limits import check_batch
-from ldm_tutorial.machine import environment
+from ldm_tutorial.machine import best_device, computes_bf16, environment
 from ldm_tutorial.noise import generators
 from ldm_tutorial.pipeline import LatentDiffusion
 from ldm_tutorial.records import fingerprint, write_record
@@ -167,6 +167,12 @@ def introduce(recipe: VAERecipe | LDMRecipe, out: Path) -> None:
         print(found.line(), file=sys.stderr)
         for change in folder.what_changed(out, folder.settings(recipe), n):
             print(f"since this run was begun: {printable(change)}", file=sys.stderr)
+    if recipe.train.precision == "bf16" and not computes_bf16(best_device()):
+        print(
+            "this CPU has no instructions for bf16: it computes in float32, which is "
+            "much faster here",
+            file=sys.stderr,
+        )
     if n < recipe.train.batch_size:
         print(
             f"batch_size={recipe.train.batch_size} is more than the {n} images to "

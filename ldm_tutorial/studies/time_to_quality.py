@@ -39,7 +39,8 @@ from ldm_tutorial.studies.study import (
     trained_ldm,
     trained_vae,
 )
-from ldm_tutorial.training.config import TrainConfig
+from ldm_tutorial.training.config import Precision, TrainConfig
+from ldm_tutorial.training.loop import autocast
 from ldm_tutorial.training.losses import VAELossConfig
 from ldm_tutorial.training.recipes import LDMRecipe, VAERecipe
 from ldm_tutorial.training.tasks import VAETraining
@@ -49,7 +50,7 @@ from ldm_tutorial.vae import AutoencoderKL
 def price_list(
     batch: int,
     repeats: int,
-    vae_precision: str = "no",
+    vae_precision: Precision = "no",
     spaces: dict[str, Space] | None = None,
 ) -> dict[str, dict[str, float]]:
     """Seconds of a training step of the UNet and of the autoencoder of each space, and
@@ -76,10 +77,8 @@ def price_list(
             codec = model.codec
             calls[f"{name}/encode"] = partial(codec.encode, x)
             module = VAETraining(AutoencoderKL(space.vae), VAELossConfig())
-            autocast = torch.autocast(
-                device.type, torch.bfloat16, enabled=vae_precision == "bf16"
-            )
-            loss = autocast(partial(module.to(device), x, t))
+            precision = autocast(device, TrainConfig(precision=vae_precision))
+            loss = precision(partial(module.to(device), x, t))
             calls[f"{name}/vae_step"] = training_step(module, partial(loss_alone, loss))
             gflops = {
                 "vae_step_gflops": 3 * count_flops(partial(module.vae, x)) / 1e9,

@@ -29,7 +29,8 @@ class TrainConfig:
         log_every: steps between two lines of the log.
         checkpoint_every: steps between two checkpoints.
         validate_every: steps between two looks at the validation set, if there is one.
-        precision: no (float32), bf16 or fp16.
+        precision: no (float32), bf16 or fp16. A CPU that has no instructions for bf16,
+            where it would be many times slower, computes in float32 instead.
         compile: let torch.compile translate the model; it pays in long trainings.
         channels_last: keep images and weights with their channels last in memory.
         num_workers: processes that make the batches; 0 makes them in the loop.

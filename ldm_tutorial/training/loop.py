@@ -18,6 +18,7 @@ import torch
 from torch import Tensor, nn
 from torch.utils.data import DataLoader, Dataset
 
+from ldm_tutorial.machine import computes_bf16
 from ldm_tutorial.noise import SharedGenerator
 from ldm_tutorial.stopping import asked, at_the_end_of_a_step, stop_if_asked
 from ldm_tutorial.training.batches import StepSampler, batches, loss_of, moved
@@ -198,15 +199,19 @@ def trainable(module: nn.Module) -> list[nn.Parameter]:
 
 
 def autocast(device: torch.device, config: TrainConfig) -> torch.autocast:
-    """The context in which a step computes in the precision of ``config``.
+    """The context in which a step computes in the precision of ``config``: float32 for
+    bf16 on a CPU that has no instructions for it.
 
     Raises:
         ValueError: for fp16 on a CPU.
     """
     if device.type == "cpu" and config.precision == "fp16":
         raise ValueError("precision='fp16' needs a GPU; on a CPU give no or bf16")
-    dtype = HALF.get(config.precision, torch.bfloat16)
-    return torch.autocast(device.type, dtype, enabled=config.precision != "no")
+    half = config.precision == "fp16"
+    half |= config.precision == "bf16" and computes_bf16(device)
+    return torch.autocast(
+        device.type, HALF.get(config.precision, torch.bfloat16), enabled=half
+    )
 
 
 def forked_random_state(device: torch.device) -> Any:

@@ -17,7 +17,7 @@ import torch
 from PIL import Image
 
 from ldm_tutorial import LatentDiffusion, PixelCodec, UNet, UNetConfig, evaluation
-from ldm_tutorial.cli import costs, judging
+from ldm_tutorial.cli import costs, judging, training
 from ldm_tutorial.cli.main import COMMANDS, main
 from ldm_tutorial.cost import peers
 from ldm_tutorial.data import DataConfig, whole
@@ -87,6 +87,19 @@ def small(tmp_path_factory):
 
 
 # --- the way through ----------------------------------------------------------------
+
+
+def test_a_cpu_without_bf16_is_told_of(run, monkeypatch, tmp_path):
+    """The presets ask for bf16, which would take such a machine for ever."""
+    for has_bf16 in (True, False):
+        answer = lambda device, has_bf16=has_bf16: has_bf16  # noqa: E731
+        monkeypatch.setattr(training, "computes_bf16", answer)
+        out = tmp_path / str(has_bf16)
+        status, _, err = run(
+            "train-vae", *SMALL, "--train.precision", "bf16", "--out", out
+        )
+        assert status == 0
+        assert ("no instructions for bf16" in err) == (not has_bf16)
 
 
 def test_training_leaves_weights_log_recipe_and_result(trained):
