@@ -212,8 +212,8 @@ VAE = [
     ),
     Claim(
         PAGE,
-        "without (1.8) the logits stay as close, none above 0.3 over the last half, "
-        "and hardly anything changes.",
+        "without (1.8) the logits stay as close, none above 0.3 over the last half of "
+        "the training, and hardly anything changes.",
         without("no-r1"),
         alike_but_for_the_grid,
         differ=("loss.r1_weight",),
@@ -223,7 +223,7 @@ VAE = [
     Claim(
         PAGE,
         "without them 0.58 of the stars are counted in place of 0.48, and gradients "
-        "are a little more too strong.",
+        "exceed the originals' a little more.",
         without("no-bands"),
         lambda a, b: all(get(b, m) - get(a, m) > both(a, b, m) for m in STARS),
         differ=("loss.band_weight",),
