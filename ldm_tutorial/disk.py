@@ -32,17 +32,59 @@ def as_path(text: str | os.PathLike) -> Path:
 def replacing(path: Path) -> Iterator[Path]:
     """A place to write to; what is written there takes the place of ``path`` when it is
     whole and on the disk. If that fails, the old file stays and nothing else does."""
-    path.parent.mkdir(parents=True, exist_ok=True)
     new = path.with_name(path.name + ".new")
+    with made(path.parent), named(path, new):
+        try:
+            yield new
+            with new.open("rb+") as file:
+                os.fsync(file.fileno())
+            os.replace(new, path)
+        except BaseException:
+            new.unlink(missing_ok=True)
+            raise
+
+
+def append(path: Path, text: str) -> None:
+    """Add whole lines to a file, which is made if need be. If that fails, the file is
+    what it was before, or not there."""
+    before = path.stat().st_size if path.exists() else None
+    with named(path):
+        try:
+            with path.open("a") as file:
+                file.write(text)
+        except BaseException:
+            if before is None:
+                path.unlink(missing_ok=True)
+            else:
+                os.truncate(path, before)
+            raise
+
+
+@contextmanager
+def made(folder: Path) -> Iterator[None]:
+    """A folder, which is made if need be, with those around it. Of what was made, what
+    is empty in the end is removed."""
+    missing = [place for place in (folder, *folder.parents) if not place.exists()]
     try:
-        yield new
-        with new.open("rb+") as file:
-            os.fsync(file.fileno())
-        os.replace(new, path)
-    except BaseException as error:
-        new.unlink(missing_ok=True)
-        if isinstance(error, OSError) and error.filename in (None, str(new)):
-            error.filename = str(path)  # what a user knows it by
+        folder.mkdir(parents=True, exist_ok=True)
+        yield
+    finally:
+        for place in missing:
+            try:
+                place.rmdir()
+            except OSError:  # it is not empty, as it should be
+                break
+
+
+@contextmanager
+def named(path: Path, new: Path | None = None) -> Iterator[None]:
+    """Let what the system complains about have the name that a user knows: it has none
+    when a disk is full, and a file that is not whole yet has another."""
+    try:
+        yield
+    except OSError as error:
+        if error.filename in (None, str(new)):
+            error.filename = str(path)
         raise
 
 

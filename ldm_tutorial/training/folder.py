@@ -15,6 +15,7 @@ from torch import nn
 
 from ldm_tutorial.data import NAMES, DataConfig
 from ldm_tutorial.disk import (
+    append,
     as_path,
     get,
     parsed,
@@ -107,14 +108,17 @@ class RunFolder:
         return [line for line in lines if line["step"] <= self.step]
 
     def _rewrite_log(self) -> None:
-        with replacing(self._file("metrics.jsonl")) as new:
-            new.write_text(as_text(self.lines))
+        path = self._file("metrics.jsonl")
+        if self.lines:
+            with replacing(path) as new:
+                new.write_text(as_text(self.lines))
+        else:  # it comes with its first line
+            path.unlink(missing_ok=True)
 
     def log(self, line: Log) -> None:
         self.lines.append(line)
         if self.writes:
-            with self._file("metrics.jsonl").open("a") as file:
-                file.write(as_text([line]))
+            append(self._file("metrics.jsonl"), as_text([line]))
 
     def checkpoint(self, step: int, seconds: float) -> None:
         """Write the state so that a crash leaves the old checkpoint or the new one. The

@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from ldm_tutorial.disk import as_path
+from ldm_tutorial.disk import as_path, made
 
 try:
     import fcntl
@@ -37,9 +37,7 @@ def locked(out: str | Path | None, wanted: bool = True) -> Iterator[None]:
         yield
         return
     folder = as_path(out)
-    missing = [place for place in (folder, *folder.parents) if not place.exists()]
-    folder.mkdir(parents=True, exist_ok=True)
-    try:
+    with made(folder):
         key = identity(os.stat(folder))
         if held.get(key, (None, None))[0] == threading.get_ident():
             yield
@@ -53,12 +51,6 @@ def locked(out: str | Path | None, wanted: bool = True) -> Iterator[None]:
             if file is not None:
                 fcntl.flock(file, fcntl.LOCK_UN)  # a child may not have let go yet
                 os.close(file)
-    finally:
-        for place in missing:
-            try:
-                place.rmdir()
-            except OSError:  # it is not empty, as it should be
-                break
 
 
 def take(folder: Path) -> int | None:

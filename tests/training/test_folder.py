@@ -10,6 +10,7 @@ import subprocess
 import sys
 import threading
 import zipfile
+from contextlib import ExitStack, contextmanager
 from dataclasses import replace
 
 import pytest
@@ -17,6 +18,7 @@ import torch
 from torch import nn
 from torch.utils.data import TensorDataset
 
+from ldm_tutorial.disk import write_json
 from ldm_tutorial.stopping import Stopped, listening
 from ldm_tutorial.training import TrainConfig, train
 from ldm_tutorial.training.checkpoint import read_checkpoint, write_checkpoint
@@ -247,25 +249,58 @@ def test_the_lock_of_a_killed_process_is_gone(tmp_path):
 # --- a full disk ----------------------------------------------------------------------
 
 
-def test_a_full_disk_leaves_the_old_checkpoint_and_nothing_else(whole, tmp_path):
+@contextmanager
+def room_for(size):
     """The disk is full for files of more than so many bytes."""
-    interrupted(tmp_path)
-    before = {p.name: p.read_bytes() for p in tmp_path.glob("checkpoint*")}
-    size = len(before["checkpoint.pt"])
     limits = resource.getrlimit(resource.RLIMIT_FSIZE)
     ignored = signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (size // 2, limits[1]))
+    resource.setrlimit(resource.RLIMIT_FSIZE, (size, limits[1]))
     try:
-        with pytest.raises(OSError) as caught:
-            run(tmp_path)
+        yield
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, limits)
         signal.signal(signal.SIGXFSZ, ignored)
+
+
+def test_a_full_disk_leaves_the_old_checkpoint_and_nothing_else(whole, tmp_path):
+    interrupted(tmp_path)
+    before = {p.name: p.read_bytes() for p in tmp_path.glob("checkpoint*")}
+    size = len(before["checkpoint.pt"])
+    with room_for(size // 2), pytest.raises(OSError) as caught:
+        run(tmp_path)
     assert caught.value.filename == str(tmp_path / "checkpoint.pt")
     assert before == {p.name: p.read_bytes() for p in tmp_path.glob("checkpoint*")}
     weights, _ = run(tmp_path)
     assert torch.equal(weights, whole[0])
     assert not list(tmp_path.glob("*.new"))
+
+
+def test_on_a_disk_without_a_byte_left_nothing_of_a_run_stays(tmp_path):
+    with room_for(0), pytest.raises(OSError) as caught:
+        run(tmp_path / "a" / "run")
+    assert caught.value.filename == str(tmp_path / "a" / "run" / "metrics.jsonl")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_no_half_line_of_a_log_stays_on_a_full_disk(tmp_path):
+    def bytes_then():
+        return (tmp_path / "metrics.jsonl").read_bytes()
+
+    before = []
+
+    def fill():
+        before.append(bytes_then())
+        full.enter_context(room_for(len(before[0]) + 20))
+
+    with ExitStack() as full, pytest.raises(OSError, match=r"metrics\.jsonl"):
+        run(tmp_path, on_log=at(3, fill))
+    assert bytes_then() == before[0] and steps_of(tmp_path) == [1, 2, 3]
+
+
+def test_what_cannot_be_written_leaves_no_folder(tmp_path):
+    with room_for(0), pytest.raises(OSError):
+        write_json(tmp_path / "a" / "b" / "c.json", [])
+    assert list(tmp_path.iterdir()) == []
 
 
 # --- signals --------------------------------------------------------------------------
