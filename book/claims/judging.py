@@ -57,9 +57,8 @@ def level(*rows: Row) -> bool:
 JUDGING = [
     Claim(
         PAGE,
-        "with five and with ten, DDPM, whose every stride throws fresh noise at a "
-        "picture that has no time left to clear it away, is behind the other two by "
-        "more than both intervals",
+        "with five and with ten calls it is behind the other two by more than both "
+        "intervals",
         tuple(map(sampler, ("ddpm", "ddim", "dpm-solver++"))),
         lambda ddpm, *others: all(
             more(at(other, k), at(ddpm, k), "frechet")
@@ -86,8 +85,8 @@ JUDGING = [
     ),
     Claim(
         PAGE,
-        "The dots of DPM-Solver++ lie lowest, but nowhere by more than both intervals "
-        "together",
+        "The dots of DPM-Solver++ lie below those of DDIM, but nowhere by more than both "
+        "intervals together",
         tuple(map(sampler, ("ddim", "dpm-solver++"))),
         lambda ddim, dpm: all(
             equal(q, dpm["nfe"][k], "frechet") for k, q in ddim["nfe"].items()
@@ -229,7 +228,7 @@ JUDGING = [
     ),
     Claim(
         PAGE,
-        "they share their variance among a quarter of the patterns",
+        "They share their variance among a quarter of the patterns",
         joint("frozen", "joint-aligned"),
         lambda a, b: 0.2 < b["dimensions"] / a["dimensions"] < 0.3,
         differ=("autoencoder",),
