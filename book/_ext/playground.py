@@ -34,8 +34,8 @@ PLACE = re.compile(r'<div[^>]*\bclass="playground"')
 
 def packed_files():
     """What is loaded as bytes, by the name that the modules know."""
-    names = ("ort-wasm-simd-threaded.mjs", "ort-wasm-simd-threaded.wasm")
-    paths = [*(RUNTIME / name for name in names), *sorted(GRAPHS.glob("*.onnx"))]
+    runtime = (path for path in RUNTIME.iterdir() if path.name.startswith("ort"))
+    paths = [*sorted(runtime), *sorted(GRAPHS.glob("*.onnx"))]
     files = {path.name: path.read_bytes() for path in paths}
     first, encoder = packed_weights(model())
     return files | {"model.int8": first, "encoder.int8": encoder}
@@ -149,10 +149,7 @@ def scripts():
     size = sum(len(text.encode()) for name, text in made.items() if is_late(name))
     listed = {"modules": modules(), "packed": counts, "known": known()}
     listed |= {"later": later, "megabytes": round(size / 1e6, 1)}
-    runtime = (RUNTIME / "ort.wasm.min.js").read_text("utf8")
-    runtime = runtime.partition("//# sourceMappingURL")[0]  # a file that is not here
-    files = call("files", json.dumps(listed))
-    return made | {"files.js": files, "ort.wasm.min.js": runtime}
+    return made | {"files.js": call("files", json.dumps(listed))}
 
 
 def is_late(name):

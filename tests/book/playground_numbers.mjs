@@ -6,6 +6,7 @@ import * as d from "../../book/_assets/playground/diffusion.mjs";
 import { createHash } from "crypto";
 import { addEncoder, unpackWeights } from "../../book/_assets/playground/weights.mjs";
 import { dice } from "../../book/_assets/playground/dice.mjs";
+import { watch } from "../../book/_assets/playground/draw.mjs";
 
 const array = (list) => Float32Array.from(list);
 
@@ -41,6 +42,26 @@ const known = {
     const made = unpackWeights(packed(first));
     addEncoder(made, packed(encoder));
     return createHash("sha256").update(made).digest("hex");
+  },
+  async watch(n, enough) {
+    const happened = [];
+    const rest = () => new Promise((resolve) => setTimeout(resolve, 2));
+    const steps = async function* () {
+      for (let i = 0; i < n; i++) {
+        happened.push(`denoise ${i}`);
+        await rest();
+        yield { t: i, z0: 10 * i };
+      }
+    };
+    const decode = async (z0) => {
+      happened.push(`decode ${z0}`);
+      await rest();
+      return z0 + 1;
+    };
+    const seen = ({ t }, x) => happened.push(`see ${t}: ${x}`);
+    const stale = () => happened.includes(enough);
+    await watch({ decode }, steps(), stale, seen);
+    return happened;
   },
   lerp: (a, b, t) => [...d.lerp(array(a), array(b), t)],
   startOf: (config, steps, from) => d.startOf(d.planOf(config), steps, from),

@@ -56,6 +56,25 @@ async function fits(page, where, problems) {
   if (wide > 0) problems.push(`${where} scrolls sideways by ${wide}`);
 }
 
+/** Milliseconds from a change of the address to its last picture, by the page's clock. */
+const timed = (page, hash) =>
+  page.evaluate(
+    (to) =>
+      new Promise((resolve) => {
+        const began = performance.now();
+        const watcher = new MutationObserver((changes) => {
+          const done = ({ target }) =>
+            target.isConnected && target.getAttribute("aria-busy") === "false";
+          if (!changes.some(done)) return;
+          watcher.disconnect();
+          resolve(performance.now() - began);
+        });
+        watcher.observe(document, { attributeFilter: ["aria-busy"], subtree: true });
+        location.hash = to;
+      }),
+    hash
+  );
+
 /** How long the first picture takes, and 20 steps, the best of three; all the cases. */
 async function measure(browser, address, problems) {
   const page = await open(browser, address, DESK, problems);
@@ -68,11 +87,8 @@ async function measure(browser, address, problems) {
   if (Math.round(megabytes) !== promised)
     problems.push(`the button says ${promised} MB, the click loads ${megabytes}`);
   const steps = [];
-  for (const seed of [1, 2, 3]) {
-    const began = Date.now();
-    await go(page, `#sample?class=3&seed=${seed}&steps=20&guidance=2`);
-    steps.push(Date.now() - began);
-  }
+  for (const seed of [1, 2, 3])
+    steps.push(await timed(page, `#sample?class=3&seed=${seed}&steps=20&guidance=2`));
   const drawings = {};
   for (const settings of cases) {
     await go(page, `#sample?${settings}`);
@@ -110,6 +126,17 @@ async function failures(browser, address, problems) {
   await old.click(BUTTON);
   await told(old, "The model cannot run here: this browser is too old");
   await old.context().close();
+  const idle = await newPage(browser, address, DESK, []); // its error is in the console
+  await idle.addInitScript(() => {
+    const Known = window.Worker;
+    window.Worker = function () {
+      return new Known("data:text/javascript,throw Error('no workers today')");
+    };
+  });
+  await idle.goto(`${address}playground.html`, { waitUntil: "load" });
+  await idle.click(BUTTON);
+  await told(idle, "/The model cannot run here: .*no workers today/");
+  await idle.context().close();
   const expected = []; // the request that is cut off here
   const page = await open(browser, address, DESK, expected);
   await page.route(/model\.int8-02/, (route) => route.abort());

@@ -98,7 +98,7 @@ export function origin(model, given = {}) {
 export const classOf = (model, value) => (model.classes.length ? Number(value) : null);
 
 /** Lets the browser draw. */
-export const breathe = () => new Promise((resolve) => setTimeout(resolve));
+const breathe = () => new Promise((resolve) => setTimeout(resolve));
 
 /** `work(stale, ...)` made so that only the last call goes on: stale() tells the others
  * to stop. `ui` hears of what goes wrong, and when all is drawn. */

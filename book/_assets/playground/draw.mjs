@@ -11,6 +11,18 @@ export function path(model, { y, guidance, rescale, normal, z, ...options }) {
   return sample(denoise, model, z, { normal, ...options });
 }
 
+/** Calls see(step, x) for every step of a sampler, x being its estimate of z_0 decoded.
+ * While one is decoded, the denoiser goes on. Ends early once stale() is true. */
+export async function watch(model, steps, stale, see) {
+  let seen = null; // when the last step is
+  for await (const step of steps) {
+    await seen;
+    if (stale()) return;
+    seen = model.decode(step.z0).then((x) => stale() || see(step, x));
+  }
+  await seen;
+}
+
 /** What a time of a model is called, and how much noise there is then. */
 export const inTime = (model, t, digits = 2) =>
   model.flow

@@ -74,15 +74,12 @@
       throw new Error("this browser is too old for it: it lacks DecompressionStream");
     await script("files.js");
     const { modules, packed, known, later, megabytes: more } = received.files;
-    let [done, all] = [0, Object.values(packed).reduce((sum, n) => sum + n, 2)];
+    let [done, all] = [0, Object.values(packed).reduce((sum, n) => sum + n, 1)];
     const step = () => onProgress(++done / all);
-    const [unpacked] = await Promise.all([
-      bytes(packed, step),
-      script("ort.wasm.min.js").then(step),
-    ]);
+    const unpacked = await bytes(packed, step);
     const { start } = await import(addresses(modules)["start.mjs"]);
     const encoder = { load: () => bytes(later), megabytes: more };
-    const opened = await start(window.ort, known, unpacked, encoder);
+    const opened = await start(known, unpacked, encoder);
     step();
     return opened;
   }

@@ -4,34 +4,38 @@
 // PyTorch reads too. In pixel space there is no encoder and no decoder.
 
 import { planOf } from "./diffusion.mjs";
+import { startNetwork } from "./network.mjs";
 
 /** Opens a model from `known`, what model.json says, and `files`, name -> Uint8Array.
  * `encoder`, if given, is { load, megabytes }: its graph is no file yet, but load()
- * gives it and completes the weights. */
-export async function openModel(ort, known, files, encoder) {
+ * gives it and completes the weights. `runtime` holds the files of ONNX Runtime. */
+export async function openModel(runtime, known, files, encoder) {
   if (!known.schedule) throw new Error("this model is an autoencoder alone");
   const weights = files["model.safetensors"];
-  const externalData = [{ path: "model.safetensors", data: weights }];
-  const sessions = {};
-  const create = async (name, graph) => {
+  const networks = {};
+  const start = async (name, graph) => {
     if (!graph || !weights)
       throw new Error(`${graph ? "model.safetensors" : `${name}.onnx`} is missing`);
-    sessions[name] = await ort.InferenceSession.create(graph, { externalData });
+    networks[name] = await startNetwork(runtime, graph, weights);
   };
-  for (const name of Object.keys(known.graphs))
-    if (name !== "encoder" || !encoder) await create(name, files[`${name}.onnx`]);
+  const close = () => Object.values(networks).forEach((network) => network.close());
+  const names = Object.keys(known.graphs).filter((name) => name !== "encoder" || !encoder);
+  const started = await Promise.allSettled(
+    names.map((name) => start(name, files[`${name}.onnx`]))
+  );
+  const failed = started.find(({ reason }) => reason);
+  if (failed) {
+    close();
+    throw failed.reason;
+  }
   let coming = null; // the encoder, once it is asked for
   const withEncoder = () =>
-    (coming ||= encoder.load().then((graph) => create("encoder", graph)).catch((error) => {
+    (coming ||= encoder.load().then((graph) => start("encoder", graph)).catch((error) => {
       coming = null; // the next picture tries again
       throw error;
     }));
-  let turn = Promise.resolve(); // a session takes one call at a time
-  const run = (name, inputs) =>
-    (turn = turn.catch(() => {}).then(() => sessions[name].run(inputs)));
-  const floats = (data, shape) => new ort.Tensor("float32", data, shape);
-  const integers = (data) =>
-    new ort.Tensor("int64", BigInt64Array.from(data, BigInt), [data.length]);
+  const floats = (data, shape) => ["float32", data, shape];
+  const integers = (data) => ["int64", BigInt64Array.from(data, BigInt), [data.length]];
 
   const plan = planOf(known.schedule);
   const [channels, height, width] = known.latent_shape;
@@ -58,26 +62,27 @@ export async function openModel(ort, known, files, encoder) {
       const times = Array(B).fill(t);
       inputs.t = plan.flow ? floats(times, [B]) : integers(times);
       if (known.classes.length) inputs.y = integers(classes);
-      const { data } = (await run("denoiser", inputs)).prediction;
-      return classes.map((_, i) => data.slice(i * inside, (i + 1) * inside));
+      const { prediction } = await networks.denoiser.run(inputs);
+      return classes.map((_, i) => prediction.slice(i * inside, (i + 1) * inside));
     },
 
     /** How many megabytes `encode` will load first. */
-    toLoad: () => ("encoder" in sessions ? 0 : encoder?.megabytes ?? 0),
+    toLoad: () => (networks.encoder ? 0 : encoder?.megabytes ?? 0),
 
-    /** Mean and standard deviation of q(z | x) for an image (3 x size x size). */
+    /** The mean of q(z | x) for an image (3 x size x size). */
     async encode(x) {
-      if (encoder && !sessions.encoder) await withEncoder();
-      if (!sessions.encoder) return { mean: x, std: new Float32Array(inside) };
-      const { mean, std } = await run("encoder", { x: floats(x, [1, 3, size, size]) });
-      return { mean: mean.data, std: std.data };
+      if (encoder && !networks.encoder) await withEncoder();
+      if (!networks.encoder) return x;
+      return (await networks.encoder.run({ x: floats(x, [1, 3, size, size]) })).mean;
     },
 
     /** The image (3 x size x size) of a latent. */
     async decode(z) {
-      if (!sessions.decoder) return z;
-      const given = { z: floats(z, [1, channels, height, width]) };
-      return (await run("decoder", given)).x.data;
+      if (!networks.decoder) return z;
+      return (await networks.decoder.run({ z: floats(z, [1, channels, height, width]) })).x;
     },
+
+    /** Ends the workers; the model is of no use any more. */
+    close,
   };
 }

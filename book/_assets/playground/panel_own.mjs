@@ -1,7 +1,6 @@
 // A picture of the reader's own: encoded, noised and denoised again, or painted over.
 
 import {
-  breathe,
   button,
   calm,
   classOf,
@@ -14,7 +13,7 @@ import {
 } from "./controls.mjs";
 import { dice } from "./dice.mjs";
 import { addNoise, startOf } from "./diffusion.mjs";
-import { inTime, latentOf, path } from "./draw.mjs";
+import { inTime, latentOf, path, watch } from "./draw.mjs";
 import { canvas, drawImage, imageOf, inWords } from "./pictures.mjs";
 
 export const title = "Your own picture";
@@ -169,7 +168,7 @@ export function build(root, model, given, ui) {
     const { colour, size, ...settings } = values;
     changed(settings);
     if (model.toLoad()) say(`Loading the encoder, ${model.toLoad()} MB more …`);
-    const z0 = (await model.encode(imageOf(paper, model.size))).mean;
+    const z0 = await model.encode(imageOf(paper, model.size));
     drawImage(shown.back, await model.decode(z0));
     if (stale()) return;
     const normal = dice(values.seed);
@@ -186,14 +185,12 @@ export function build(root, model, given, ui) {
     const y = classOf(model, values.class);
     const given = { y, guidance: values.guidance ?? 1, normal, z, steps, from, keep };
     let end;
-    for await (const step of path(model, given)) {
-      if (stale()) return;
-      end = step;
-      if (!calm()) drawImage(shown.result, await model.decode(step.z0));
-      await breathe();
-    }
+    await watch(model, path(model, given), stale, ({ z }, x) => {
+      end = z; // not the last estimate, if what is known was painted back
+      if (!calm()) drawImage(shown.result, x);
+    });
     if (stale()) return;
-    const x = await model.decode(end.z);
+    const x = await model.decode(end);
     drawImage(shown.result, x);
     shown.result.setAttribute("aria-label", `Denoised again: ${inWords(x)}`);
     say(`Noised to ${inTime(model, t)}, and denoised again: ${inWords(x)}.`);

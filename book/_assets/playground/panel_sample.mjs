@@ -1,7 +1,6 @@
 // Sampling: from noise to a picture, and every step on the way.
 
 import {
-  breathe,
   button,
   calm,
   classOf,
@@ -13,7 +12,7 @@ import {
 } from "./controls.mjs";
 import { dice } from "./dice.mjs";
 import { samplersOf } from "./diffusion.mjs";
-import { inTime, path } from "./draw.mjs";
+import { inTime, path, watch } from "./draw.mjs";
 import { canvas, drawImage, inWords } from "./pictures.mjs";
 
 export const title = "Sampling";
@@ -102,17 +101,11 @@ export function build(root, model, given, ui) {
     const { guidance = 1, rescale = 0 } = values;
     const began = performance.now();
     const drawn = [];
-    let last;
     const given = { y, guidance, rescale, normal, z, steps, sampler, eta };
-    for await (const step of path(model, given)) {
-      drawn.push({ t: step.t, x: await model.decode(step.z0) });
-      if (stale()) return;
-      last = step;
-      if (!calm()) drawImage(big, drawn.at(-1).x);
-      await breathe();
-      if (stale()) return;
-    }
-    drawn.at(-1).x = await model.decode(last.z);
+    await watch(model, path(model, given), stale, ({ t }, x) => {
+      drawn.push({ t, x }); // a sampler ends in its last estimate
+      if (!calm()) drawImage(big, x);
+    });
     if (stale()) return;
     seen = drawn;
     slider.max = seen.length;

@@ -12,14 +12,9 @@ const PANELS = { sample: sampling, latent, own, forward };
 
 /** `files` holds the runtime, the graphs and packed weights, name -> Uint8Array; what
  * the encoder needs comes with `encoder.load()`. */
-export async function start(ort, known, files, encoder) {
-  const text = files["ort-wasm-simd-threaded.mjs"];
-  const mjs = URL.createObjectURL(new Blob([text], { type: "text/javascript" }));
-  ort.env.wasm.numThreads = 1; // more need headers that a disk does not send
-  ort.env.wasm.wasmPaths = { mjs };
-  ort.env.wasm.wasmBinary = files["ort-wasm-simd-threaded.wasm"].buffer;
+export async function start(known, files, encoder) {
   files["model.safetensors"] = unpackWeights(files["model.int8"]);
-  const model = await openModel(ort, known, files, {
+  const model = await openModel(files, known, files, {
     ...encoder,
     async load() {
       const more = await encoder.load();
@@ -30,7 +25,7 @@ export async function start(ort, known, files, encoder) {
   return {
     open(box, panel, settings) {
       box.classList.add("playground-open");
-      if (panel === "all") return openAll(ort, box, model);
+      if (panel === "all") return openAll(files, box, model);
       return openPanel(box, model, PANELS[panel], read(settings), () => {});
     },
   };
@@ -51,7 +46,7 @@ function openPanel(box, model, panel, settings, changed) {
 }
 
 /** All panels as tabs; the address holds what is shown, #panel?settings. */
-function openAll(ort, box, model) {
+function openAll(runtime, box, model) {
   const tabs = element("div", { role: "tablist", "aria-label": "Playground" });
   const body = element("div", { role: "tabpanel", id: "playground-panel", tabIndex: 0 });
   const link = element("a", { href: "#" }, "Link to these settings");
@@ -71,9 +66,10 @@ function openAll(ort, box, model) {
     made[next].focus();
     made[next].click();
   });
-  box.replaceChildren(tabs, body, element("p", {}, link), ownModel(ort, reopen));
+  box.replaceChildren(tabs, body, element("p", {}, link), ownModel(runtime, reopen));
 
   function reopen(another) {
+    model.close();
     model = another;
     return go(shown, "");
   }
@@ -107,7 +103,7 @@ function openAll(ort, box, model) {
 }
 
 /** A field for the files that `ldm-tutorial export --format onnx` wrote. */
-function ownModel(ort, reopen) {
+function ownModel(runtime, reopen) {
   const input = element("input", { type: "file", multiple: true, id: "playground-model" });
   const status = element("p", { role: "status" });
   input.addEventListener("change", async () => {
@@ -117,7 +113,7 @@ function ownModel(ort, reopen) {
         files[file.name] = new Uint8Array(await file.arrayBuffer());
       if (!files["model.json"]) throw new Error("model.json is missing");
       const known = JSON.parse(new TextDecoder().decode(files["model.json"]));
-      await reopen(await openModel(ort, known, files));
+      await reopen(await openModel(runtime, known, files));
       status.textContent = "Your model is open.";
     } catch (error) {
       status.textContent = `These files are no model that runs here: ${error.message}`;
