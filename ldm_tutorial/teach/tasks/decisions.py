@@ -73,6 +73,7 @@ def weight_slip(kind: str):
             fits = weights == weights.max()
         good = weights[fits]
         others = {"smallest": good.min(), "first": good[0], "last": good[-1]}
+        others["farthest"] = good[distances[fits].argmax()]
         chosen = float(others.get(kind, good.max()))
         if kind == "not converted":
             return chosen
@@ -203,6 +204,11 @@ CHOOSE_WEIGHT = Exercise(
         "first row": (
             weight_slip("first"),
             "the first row that fits was taken; the rows come in no order, so take "
+            "the largest weight",
+        ),
+        "farthest": (
+            weight_slip("farthest"),
+            "of the rows that fit, the one of the largest distance was taken; take "
             "the largest weight",
         ),
         "tenth": (
