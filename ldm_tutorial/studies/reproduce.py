@@ -20,7 +20,6 @@ from ldm_tutorial.studies.ddpm_ablation import ddpm_arms
 from ldm_tutorial.studies.decoder_study import decoder_arms
 from ldm_tutorial.studies.joint import joint_arms
 from ldm_tutorial.studies.kl import kl_arms
-from ldm_tutorial.studies.longer_budget import longer_arms
 from ldm_tutorial.studies.loss_ablation import loss_arms
 from ldm_tutorial.studies.reconstructions import reconstruction_arms
 from ldm_tutorial.studies.samplers import sampler_arms
@@ -61,10 +60,6 @@ STUDIES = {
     ),
     "time_to_quality": Study(
         "How good are samples after the same time, in pixels and in latents?", time_arms
-    ),
-    "longer_budget": Study(
-        "Do five times the time, or targets that suit patches, change the verdict?",
-        longer_arms,
     ),
     "cost_growth": Study(
         "How does a training step grow with the size of the images?", growth_arms
