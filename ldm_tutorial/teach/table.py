@@ -174,8 +174,9 @@ def written(value, digits: int, share: bool = False) -> str:
     if not is_number(value):
         return str(value)
     if share:
-        return f"{100 * value:.{max(0, digits - 2)}f} %"
-    return f"{value:,}" if isinstance(value, int) else f"{value:,.{digits}f}"
+        return f"{100 * value:z.{max(0, digits - 2)}f} %"
+    # z: what rounds to zero has no sign
+    return f"{value:,}" if isinstance(value, int) else f"{value:z,.{digits}f}"
 
 
 def text_class(is_text: bool) -> str:

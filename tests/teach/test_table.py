@@ -52,6 +52,11 @@ def test_shares_digits_and_texts():
     assert cells(table({"x": {"d": 0.12346}}, digits={"d": 4}))[1] == ["x", "0.1235"]
 
 
+def test_what_rounds_to_zero_has_no_sign():
+    shown = table({"a": {"x": -0.001, "y": -0.001}}, percent=["y"], digits={"x": 2})
+    assert "-0" not in repr(shown) and "0.00" in repr(shown) and "0 %" in repr(shown)
+
+
 def test_equal_bests_are_both_marked_and_a_single_row_is_not():
     both = table({"a": {"v": 1.0}, "b": {"v": 1.0}}, {"v": "v ↓"})
     assert both._repr_html_().count("(best)") == 2
