@@ -16,7 +16,8 @@ export function element(tag, given = {}, ...children) {
  * Draws `fields` into `root`: { name, label, kind, value, ... } with kind "range" or
  * "number" (min, max, step), "choice" (options: [value, text] pairs) or "colour".
  * `given` holds earlier values as texts, such as those of a link; `onChange(name)` is
- * called after every change. Returns the values, by name, and `set(name, value)`.
+ * called after every change. Returns the values, by name, `set(name, value)` and
+ * `inputOf(name)`.
  */
 export function controls(root, fields, given, onChange) {
   const values = {};
@@ -30,8 +31,7 @@ export function controls(root, fields, given, onChange) {
       const number = field.kind === "range" || field.kind === "number";
       values[field.name] = number ? Number(input.value) : input.value;
       if (field.kind !== "range") return;
-      shown.textContent = field.show ? field.show(values[field.name]) : input.value;
-      input.setAttribute("aria-valuetext", shown.textContent);
+      shown.textContent = input.value;
     };
     if (given[field.name] !== undefined) {
       const wanted = given[field.name];
@@ -54,7 +54,7 @@ export function controls(root, fields, given, onChange) {
     inputs[name].input.value = value;
     inputs[name].read();
   };
-  return { values, set, inputOf: (name) => inputs[name].input, box };
+  return { values, set, inputOf: (name) => inputs[name].input };
 }
 
 const bounded = (type) => ({ min = 0, max, step = 1, value }) =>

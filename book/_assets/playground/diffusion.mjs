@@ -44,7 +44,7 @@ export function timesteps(T, steps) {
 
 /** A flow's times, `steps` of them, falling from T; the last step goes on to 0. They are
  * spaced evenly, then moved towards the noise (Esser et al. 2024, eq. 23). */
-export function flowTimes({ num_train_timesteps: T, shift, last }, steps) {
+function flowTimes({ num_train_timesteps: T, shift, last }, steps) {
   const end = last ?? 1 / steps;
   return Array.from({ length: steps }, (_, i) => {
     const t = i ? 1 + ((end - 1) * i) / (steps - 1) : 1;
@@ -85,7 +85,7 @@ export function addNoise(plan, z0, eps, t) {
 }
 
 /** Estimates of z_0 and eps that the network's prediction implies. */
-export function splitPrediction(prediction, z, a, type) {
+function splitPrediction(prediction, z, a, type) {
   const [signal, noise] = [Math.sqrt(a), Math.sqrt(1 - a)];
   if (type === "eps")
     return { z0: mix(1 / signal, z, -noise / signal, prediction), eps: prediction };

@@ -3,7 +3,7 @@
 import { dice } from "./dice.mjs";
 import { guided, sample } from "./diffusion.mjs";
 
-export const USUAL = { steps: 20, guidance: 2 };
+const USUAL = { steps: 20, guidance: 2 };
 
 /** The sampler of a panel: yields { t, z, z0 } as `sample` does. */
 export function path(model, { y, guidance, rescale, normal, z, ...options }) {

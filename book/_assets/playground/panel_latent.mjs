@@ -56,10 +56,11 @@ export function build(root, model, given, ui) {
   let spot = 0; // the number that the keyboard is at
 
   const at = (c, row, column) => (c * H + row) * W + column;
+  const whereIs = (place) =>
+    [place / (H * W), (place / W) % H, place % W].map(Math.floor); // channel, row, column
   const read = () => {
-    const [c, rest] = [Math.floor(spot / (H * W)), spot % (H * W)];
-    const place = `row ${Math.floor(rest / W) + 1}, column ${(rest % W) + 1}`;
-    say(`Channel ${c + 1}, ${place}: ${z[spot].toFixed(2)}`);
+    const [c, row, column] = whereIs(spot).map((i) => i + 1);
+    say(`Channel ${c}, row ${row}, column ${column}: ${z[spot].toFixed(2)}`);
   };
   const write = (place, value) => {
     edits.set(place, Math.round(100 * value) / 100);
@@ -105,8 +106,7 @@ export function build(root, model, given, ui) {
       });
     for (const change of ["focus", "blur"]) map.addEventListener(change, paint);
     map.addEventListener("keydown", (event) => {
-      const rest = spot % (H * W);
-      const [row, column] = [Math.floor(rest / W), rest % W];
+      const [, row, column] = whereIs(spot);
       spot = at(c, row, column);
       if (KEYS[event.key]) {
         const [down, right] = KEYS[event.key];
@@ -129,7 +129,7 @@ export function build(root, model, given, ui) {
       figure(big, "the decoded picture", 256),
       row(...maps.map((map, c) => figure(map, `channel ${c + 1}`, 128)))
     ),
-    element("p", { className: "playground-hint" }, "Blue is −3, white is 0, red is 3. Drag a number up or down, or paint; by keyboard: arrows, plus and minus."),
+    element("p", {}, "Blue is −3, white is 0, red is 3. Drag a number up or down, or paint; by keyboard: arrows, plus and minus."),
     button("Undo what was painted", () => {
       edits.clear();
       update();
@@ -139,11 +139,11 @@ export function build(root, model, given, ui) {
   function paint() {
     maps.forEach((map, c) => {
       drawChannel(map, z, c);
-      if (Math.floor(spot / (H * W)) !== c || map !== document.activeElement) return;
-      const rest = spot % (H * W); // a dot in the number that the keyboard is at
+      const [channel, row, column] = whereIs(spot);
+      if (channel !== c || map !== document.activeElement) return;
       const pen = map.getContext("2d");
-      pen.fillStyle = "#000";
-      pen.fillRect((rest % W) + 0.3, Math.floor(rest / W) + 0.3, 0.4, 0.4);
+      pen.fillStyle = "#000"; // a dot in the number that the keyboard is at
+      pen.fillRect(column + 0.3, row + 0.3, 0.4, 0.4);
     });
   }
 

@@ -14,7 +14,7 @@ import {
 import { dice } from "./dice.mjs";
 import { addNoise, startOf } from "./diffusion.mjs";
 import { inTime, latentOf, path, watch } from "./draw.mjs";
-import { canvas, drawImage, imageOf, inWords } from "./pictures.mjs";
+import { canvas, drawImage, fill, imageOf, inWords } from "./pictures.mjs";
 
 export const title = "Your own picture";
 const PAPER = 256; // pixels a side of what is drawn on
@@ -71,11 +71,7 @@ export function build(root, model, given, ui) {
   const file = element("input", { type: "file", accept: "image/*" });
   file.addEventListener("change", async () => {
     try {
-      const picture = await createImageBitmap(file.files[0]);
-      const side = Math.min(picture.width, picture.height);
-      const [left, top] = [(picture.width - side) / 2, (picture.height - side) / 2];
-      pen.imageSmoothingQuality = "high";
-      pen.drawImage(picture, left, top, side, side, 0, 0, PAPER, PAPER);
+      fill(paper, await createImageBitmap(file.files[0]));
       update("picture");
     } catch {
       say("This file holds no picture that the browser can read.");
@@ -160,8 +156,7 @@ export function build(root, model, given, ui) {
     const z = await latentOf(model, classOf(model, 5 % (model.noClass || 1)), 2);
     const small = canvas(model.size, "");
     drawImage(small, await model.decode(z));
-    pen.imageSmoothingQuality = "high";
-    pen.drawImage(small, 0, 0, PAPER, PAPER);
+    fill(paper, small);
   }
 
   async function run(stale, name) {

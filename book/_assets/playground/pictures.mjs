@@ -39,16 +39,20 @@ export function drawChannel(canvas, z, channel) {
   });
 }
 
-/** What a canvas of any size shows, as an image of this many pixels a side. */
-export function imageOf(source, size) {
-  const small = document.createElement("canvas");
-  small.width = small.height = size;
-  const context = small.getContext("2d", { willReadFrequently: true });
-  const side = Math.min(source.width, source.height); // the middle, as a square
+/** Fills a canvas with a picture of any size: with its middle, as a square. */
+export function fill(canvas, source) {
+  const context = canvas.getContext("2d", { willReadFrequently: true });
+  const side = Math.min(source.width, source.height);
   const [left, top] = [(source.width - side) / 2, (source.height - side) / 2];
   context.imageSmoothingQuality = "high";
-  context.drawImage(source, left, top, side, side, 0, 0, size, size);
-  const { data } = context.getImageData(0, 0, size, size);
+  context.drawImage(source, left, top, side, side, 0, 0, canvas.width, canvas.height);
+}
+
+/** What a canvas of any size shows, as an image of this many pixels a side. */
+export function imageOf(source, size) {
+  const small = canvas(size, "");
+  fill(small, source);
+  const { data } = small.getContext("2d").getImageData(0, 0, size, size);
   const n = size * size;
   return Float32Array.from({ length: 3 * n }, (_, i) => {
     return data[4 * (i % n) + Math.floor(i / n)] / 127.5 - 1;

@@ -7,7 +7,7 @@
 // Here they become that safetensors file again.
 
 const ENCODER = "codec.vae.encoder."; // packed by themselves, since few readers need them
-export const LARGE = 2048; // numbers from which on a matrix or more is packed
+const LARGE = 2048; // numbers from which on a matrix or more is packed
 
 const bits = new Uint32Array(1);
 const float = new Float32Array(bits.buffer);
@@ -24,8 +24,7 @@ function half(x) {
 
 /** The bytes of the safetensors file; the encoder's are 0 until `addEncoder`. */
 export function unpackWeights(packed) {
-  const view = new DataView(packed.buffer, packed.byteOffset, packed.byteLength);
-  const start = 8 + Number(view.getBigUint64(0, true));
+  const start = endOfHeader(packed);
   const ends = tensorsOf(packed).map(({ data_offsets }) => data_offsets[1]);
   const made = new Uint8Array(Math.max(...ends));
   made.set(packed.subarray(0, start));
@@ -38,10 +37,14 @@ export function addEncoder(made, packed) {
   fill(made, packed, (name) => name.startsWith(ENCODER));
 }
 
+function endOfHeader(bytes) {
+  const view = new DataView(bytes.buffer, bytes.byteOffset, bytes.byteLength);
+  return 8 + Number(view.getBigUint64(0, true));
+}
+
 /** The tensors that the header at the start of `bytes` lists, in the file's order. */
 function tensorsOf(bytes) {
-  const view = new DataView(bytes.buffer, bytes.byteOffset, bytes.byteLength);
-  const end = 8 + Number(view.getBigUint64(0, true));
+  const end = endOfHeader(bytes);
   const header = JSON.parse(new TextDecoder().decode(bytes.subarray(8, end)));
   return Object.entries(header)
     .filter(([, one]) => one.data_offsets)
