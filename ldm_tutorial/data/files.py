@@ -111,7 +111,7 @@ class Walk:
         parents = [real, *(str(parent) for parent in Path(real).parents)]
         self.parents = {identity(os.stat(parent)) for parent in parents}
         self.folders: set[tuple[int, int]] = set()
-        self.seen: set[tuple[int, int]] = set()
+        self.seen: dict[int, set[int]] = {}  # by device
 
     def files(self, found: Found) -> Iterator[str]:
         """Relative paths of the images."""
@@ -179,14 +179,16 @@ class Walk:
 
     def again(self, device: int, inode: int) -> bool:
         """Whether this file was met before."""
-        if inode and (device, inode) in self.seen:
+        seen = self.seen.setdefault(device, set())
+        if inode and inode in seen:
             return True
-        self.seen.add((device, inode))
+        seen.add(inode)
         return False
 
     def kind(self, path: str) -> str | None:
         """What a file is if it is no image."""
-        suffix = os.path.splitext(path)[1].lower()
+        name = path[path.rfind("/") + 1 :]
+        suffix = name[name.rfind(".") :].lower() if "." in name else ""
         if suffix in raster_suffixes():
             return None
         unknown = suffix not in OTHER and not path.endswith("~")

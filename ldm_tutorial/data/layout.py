@@ -26,7 +26,34 @@ NO_MEANING = (
 AROUND = frozenset(NO_MEANING.split())
 UNUSED = {"pred", "predict", "prediction", "unlabeled", "unlabelled", "extra"}
 
-Pairs = list[tuple[tuple[str, ...], tuple[str, ...]]]  # a path, and what of it is left
+Parts = tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Place:
+    """A folder that holds images.
+
+    Attributes:
+        path: the parts of its relative path.
+        rest: those that may still mean a split or a class.
+        names: of its images.
+    """
+
+    path: Parts
+    rest: Parts
+    names: list[str] = field(repr=False)
+
+    def inside(self, rest: Parts) -> "Place":
+        """The same where less is left to be understood."""
+        return Place(self.path, rest, self.names)
+
+    @property
+    def example(self) -> str:
+        """The path of its first image."""
+        return "/".join((*self.path, self.names[0]))
+
+
+Places = list[Place]
 
 
 @dataclass
@@ -57,43 +84,55 @@ def understand(folder: str, name: str, found: Found) -> Layout:
     Raises:
         ValueError: if there are images beside class folders, or none for training.
     """
-    parts = [tuple(path.split("/")) for path in found.images]
-    paths, around = unwrap(list(zip(parts, parts, strict=True)))
-    tops = {rest[0] for _, rest in paths if len(rest) > 1}
-    of_split: dict[str, Pairs] = {}
+    places, around = unwrap(places_of(found.images))
+    tops = {place.rest[0] for place in places if place.rest}
+    of_split: dict[str, Places] = {}
     if splits := splits_among(tops):
         kind = "a folder for each split"
-        inside: dict[str, Pairs] = {}
-        for path, rest in paths:
-            if len(rest) == 1:
-                found.leave("images beside the folders of the splits", "/".join(path))
-            elif rest[0] not in splits:
-                found.leave(f"images in {rest[0]}, beside the splits", "/".join(path))
+        inside: dict[str, Places] = {}
+        for place in places:
+            top, n = (*place.rest, "")[0], len(place.names)
+            if not top:
+                what = "images beside the folders of the splits"
+                found.leave(what, place.example, n)
+            elif top not in splits:
+                found.leave(f"images in {top}, beside the splits", place.example, n)
             else:
-                inside.setdefault(rest[0], []).append((path, rest[1:]))
+                inside.setdefault(top, []).append(place.inside(place.rest[1:]))
         for top in sorted(inside):
             of_split.setdefault(splits[top], []).extend(unwrap(inside[top], True)[0])
-    elif splits_inside(paths):
+    elif splits_inside(places):
         kind = "a folder for each class with folders for splits"
-        for path, (top, second, *deeper) in paths:
+        for place in places:
+            top, second, *deeper = place.rest
             split = SPLIT_OF[second.lower()]
-            of_split.setdefault(split, []).append((path, (top, *deeper)))
+            of_split.setdefault(split, []).append(place.inside((top, *deeper)))
     else:
-        kind, of_split = "", {"train": paths}
+        kind, of_split = "", {"train": places}
     layout = labelled(folder, name, of_split)
     layout.kind = (kind or layout.kind) + (f", in {around}" if around else "")
     return layout
 
 
-def labelled(folder: str, name: str, of_split: dict[str, Pairs]) -> Layout:
+def places_of(images: list[str]) -> Places:
+    """The folders that images lie in, in the order of the first image of each."""
+    names: dict[str, list[str]] = {}
+    for path in images:
+        folder, _, name = path.rpartition("/")
+        names.setdefault(folder, []).append(name)
+    parts = {folder: tuple(folder.split("/")) if folder else () for folder in names}
+    return [Place(parts[f], parts[f], inside) for f, inside in names.items()]
+
+
+def labelled(folder: str, name: str, of_split: dict[str, Places]) -> Layout:
     """Classes and splits of images whose places in the splits are known."""
-    used = [item for group in of_split.values() for item in group]
-    classes = sorted({same_everywhere(rest[0]) for _, rest in used if len(rest) > 1})
-    loose = [path for path, rest in used if len(rest) == 1]
+    used = [place for group in of_split.values() for place in group]
+    classes = sorted({same_everywhere(place.rest[0]) for place in used if place.rest})
+    loose = [place.example for place in used if not place.rest]
     if classes and loose:
         raise ValueError(
             f"{folder} holds both class folders ({classes[0]}) and images beside them "
-            f"({'/'.join(loose[0])}): move those into the folder of their class"
+            f"({loose[0]}): move those into the folder of their class"
         )
     if not of_split.get("train"):
         raise ValueError(
@@ -101,16 +140,7 @@ def labelled(folder: str, name: str, of_split: dict[str, Pairs]) -> Layout:
             f"{folder}/train, or give all images without split folders"
         )
     label = {name: i for i, name in enumerate(classes)}
-    groups = {
-        split: by_hash(
-            [
-                ("/".join(path), label[same_everywhere(rest[0])] if classes else 0)
-                for path, rest in group
-            ],
-            ["/".join(map(same_everywhere, rest)) for _, rest in group],
-        )
-        for split, group in of_split.items()
-    }
+    groups = {split: in_order(group, label) for split, group in of_split.items()}
     missing = [split for split in SPLITS[1:] if not groups.get(split)]
     labels = [label for _, label in groups["train"]]
     groups |= carve(groups["train"], missing, labels)
@@ -120,24 +150,37 @@ def labelled(folder: str, name: str, of_split: dict[str, Pairs]) -> Layout:
     return Layout(kind, names, groups, held_out)
 
 
-def unwrap(paths: Pairs, plain: bool = False) -> tuple[Pairs, str]:
+def in_order(places: Places, label: dict[str, int]) -> list[tuple[str, int]]:
+    """The (relative path, label) of images, by a hash of what is left of their paths;
+    without labels all are of class 0."""
+    items, keys = [], []
+    for place in places:
+        number = label[same_everywhere(place.rest[0])] if label else 0
+        path, rest = ("".join(f"{part}/" for part in p) for p in (place.path, place.rest))
+        rest = same_everywhere(rest)
+        items += [(path + name, number) for name in place.names]
+        keys += [rest + same_everywhere(name) for name in place.names]
+    return by_hash(items, keys)
+
+
+def unwrap(places: Places, plain: bool = False) -> tuple[Places, str]:
     """Take off folders that hold nothing but one folder, so long as folders are left
     inside; ``plain``: also the last one, if its name says no more than "images".
 
     Returns:
-        The pairs of path and rest, and the names of the folders that were taken off.
+        The places, and the names of the folders that were taken off.
     """
     off = []
-    while paths and all(len(rest) > 1 for _, rest in paths):
-        top = paths[0][1][0]
-        if any(rest[0] != top for _, rest in paths) or (not plain and split_of(top)):
+    while places and all(place.rest for place in places):
+        top = places[0].rest[0]
+        if any(p.rest[0] != top for p in places) or (not plain and split_of(top)):
             break
-        deeper = any(len(rest) > 2 for _, rest in paths)
+        deeper = any(len(place.rest) > 1 for place in places)
         if not deeper and not (plain and top.lower() in AROUND):
             break
-        paths = [(path, rest[1:]) for path, rest in paths]
+        places = [place.inside(place.rest[1:]) for place in places]
         off.append(top)
-    return paths, "/".join(off)
+    return places, "/".join(off)
 
 
 def split_of(name: str) -> str | None:
@@ -187,9 +230,9 @@ def parse(name: str) -> tuple[str, tuple[str, ...]] | None:
     return SPLIT_OF[found[0]], tuple(word for word in apart if word not in SPLIT_OF)
 
 
-def splits_inside(paths: Pairs) -> bool:
+def splits_inside(places: Places) -> bool:
     """Whether every class folder holds nothing but folders for splits."""
-    seconds = {rest[1] if len(rest) > 2 else "" for _, rest in paths}
+    seconds = {place.rest[1] if len(place.rest) > 1 else "" for place in places}
     splits = {split_of(name) for name in seconds}
     return None not in splits and "train" in splits and len(splits) > 1
 

@@ -40,18 +40,17 @@ def carve(
         taken[split] = shares(target, sizes, room)
         room = {label: n - taken[split][label] for label, n in room.items()}
     parts: dict[str, list[Item]] = {split: [] for split in (*missing, "train")}
-    met: Counter[int] = Counter()
-    none: Counter[int] = Counter()
+    first, last = (taken.get(split, {}) for split in SPLITS[1:])
+    end = {label: n - last.get(label, 0) for label, n in sizes.items()}
+    met = dict.fromkeys(sizes, 0)
     for item, label in zip(items, labels, strict=True):
-        first, last = (taken.get(split, none)[label] for split in SPLITS[1:])
-        if met[label] < first:
+        n = met[label]
+        if n < first.get(label, 0):
             split = "validation"
-        elif sizes[label] - met[label] <= last:
-            split = "test"
         else:
-            split = "train"
+            split = "train" if n < end[label] else "test"
         parts[split].append(item)
-        met[label] += 1
+        met[label] = n + 1
     return parts
 
 
