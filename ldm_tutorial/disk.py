@@ -20,12 +20,19 @@ def as_path(text: str | os.PathLike) -> Path:
     """A path as a user writes it: ``~`` is the home folder.
 
     Raises:
-        ValueError: for an empty text, which would mean the working folder.
+        ValueError: for an empty text, which would mean the working folder, and for the
+            home folder of nobody.
     """
     written = os.fspath(text)
     if not written.strip() or "\0" in written:
         raise ValueError(f"{written!r} is no path; give the name of a file or folder")
-    return Path(written).expanduser()
+    try:
+        return Path(written).expanduser()
+    except RuntimeError:
+        raise ValueError(
+            f"{written!r} begins with the home folder of a user who is not known here; "
+            "write it in full"
+        ) from None
 
 
 @contextmanager

@@ -54,6 +54,8 @@ def check_number(n: int, least: int, what: str, most: int = MOST_IMAGES) -> None
 
 def check_grid(n: int, size: int) -> None:
     """Raise a ValueError if so many images would make an absurd picture."""
+    if size**2 > LARGEST:
+        raise ValueError(f"--size {size}: give images of at most {LARGEST**0.5:.0f}")
     if n * max(size, 64) ** 2 > LARGEST:
         raise ValueError(
             f"-n {n}: a picture of so many images would have "

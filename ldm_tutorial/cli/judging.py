@@ -169,6 +169,7 @@ def data(options: Namespace) -> None:
     if options.out:
         check_picture(options.out)
     config = DataConfig(**without(options, "n", "split", "out", "json"))
+    config.load(options.split, config.length)  # complains before the long look
     found = None
     if is_folder(config):
         with counting("looking at images") as progress:

@@ -84,9 +84,17 @@ def ldm_options(parser: ArgumentParser) -> None:
     train_options(parser, presets.LDM_PRESETS)
 
 
-def path(text: str) -> Path:
-    """A path as a user writes it, for the parser."""
-    return as_path(text)
+class UserPath:
+    """A path as a user writes it, for the parser, which calls it by its name."""
+
+    def __call__(self, text: str) -> Path:
+        return as_path(text)
+
+    def __repr__(self) -> str:
+        return "path"
+
+
+path = UserPath()
 
 
 SAMPLING = {

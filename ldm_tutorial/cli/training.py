@@ -156,12 +156,14 @@ def introduce(recipe: VAERecipe | LDMRecipe, out: Path) -> None:
     was begun; complain now about what would be missed at the end."""
     check_batch(recipes.numbers_at_once(recipe))
     recipe.load("test")
-    n = len(recipe.load("train", recipe.length)) * (1 + recipe.flip)
     if not is_main_process():
         return
-    if is_folder(recipe):
+    if not is_folder(recipe):
+        n = len(recipe.load("train", recipe.length)) * (1 + recipe.flip)
+    else:
         with counting("looking at images") as progress:
             found = card(recipe, progress)
+        n = found.used * (1 + recipe.flip)
         if found.bad:  # the training names them
             return
         print(found.line(), file=sys.stderr)

@@ -61,6 +61,11 @@ class Card:
         """How many images each split has."""
         return {s: sum(n[s] for n in self.classes.values()) for s in SPLITS}
 
+    @property
+    def untrained(self) -> list[str]:
+        """Classes that have images in other splits alone: no model learns them."""
+        return [name for name, n in self.classes.items() if not n["train"]]
+
     def line(self) -> str:
         """The whole in one line."""
         n = self.splits
@@ -82,6 +87,8 @@ class Card:
             parts.append(f"{out:,} left out")
         if self.shared:
             parts.append(f"{len(self.shared):,} in several splits")
+        if self.untrained:
+            parts.append(f"{len(self.untrained):,} without an image to train on")
         return printable(f"{self.data}: " + "; ".join(parts))
 
     def in_classes(self) -> str:
@@ -106,14 +113,23 @@ class Card:
 
     def _lines(self) -> Iterator[str]:
         yield f"{self.data}: {self.kind}"
-        width = max(12, *(min(len(name), 30) for name in self.classes))
+        names = {name: printable(name)[:30] for name in self.classes}
+        width = max(12, *map(len, names.values()))
         head = "".join(f"{s:>12}" for s in SPLITS)
         yield f"  {'class':{width}}{head}"
         for name, n in self.classes.items():
-            yield f"  {name[:30]:{width}}" + "".join(f"{n[s]:>12,}" for s in SPLITS)
+            yield f"  {names[name]:{width}}" + "".join(f"{n[s]:>12,}" for s in SPLITS)
         if len(self.classes) > 1:
             total = "".join(f"{self.splits[s]:>12,}" for s in SPLITS)
             yield f"  {'together':{width}}{total}"
+        if self.untrained:
+            few = ", ".join(names[name] for name in self.untrained[:20])
+            more = len(self.untrained) - 20
+            yield (
+                "  without an image to train on: "
+                + few
+                + f" and {more:,} more" * (more > 0)
+            )
         if not self.held_out:
             yield "  too few images: none is held out, the three splits are the same"
         if self.formats:
@@ -175,10 +191,10 @@ def card(config: DataConfig, progress: Progress | None = None) -> Card:
         bad=known.bad if not config.skip_bad else {},
         decoded=known.decoded,
     )
-    of_split = {
-        path: split for split, part in folders.items() for path in part.source.paths
-    }
     if known.decoded:
+        of_split = {
+            path: split for split, part in folders.items() for path in part.source.paths
+        }
         add_facts(found, known, of_split)
     return found
 

@@ -7,7 +7,6 @@ the ends is found when the image is used.
 
 import os
 import stat
-from pathlib import Path
 
 from ldm_tutorial.data.images import decode, reason
 
@@ -20,16 +19,24 @@ ENDS = (
 TAIL = 64  # bytes at the end in which the mark may lie: some writers add a few
 
 
-def what_is_wrong(path: Path) -> str:
+HOW = os.O_RDONLY  # and without waiting for whoever writes to a pipe
+for flag in ("O_BINARY", "O_NONBLOCK", "O_CLOEXEC"):
+    HOW |= getattr(os, flag, 0)
+
+
+def what_is_wrong(path: str | os.PathLike) -> str:
     """Why a file is no whole image; "" if nothing speaks against it."""
     try:
-        info = os.stat(path)
-        if not stat.S_ISREG(info.st_mode):
-            return "it is no regular file"
-        with open(path, "rb", buffering=0) as file:
-            start = file.read(16)
-            file.seek(max(0, info.st_size - TAIL))
-            end = file.read(TAIL)
+        file = os.open(path, HOW)
+        try:
+            info = os.fstat(file)
+            if not stat.S_ISREG(info.st_mode):
+                return "it is no regular file"
+            start = os.read(file, 16)
+            os.lseek(file, max(0, info.st_size - TAIL), os.SEEK_SET)
+            end = os.read(file, TAIL)
+        finally:
+            os.close(file)
     except OSError as error:
         return str(error.strerror).lower()
     if not start:

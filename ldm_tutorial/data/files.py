@@ -2,6 +2,7 @@
 
 import os
 import stat
+import time
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -40,10 +41,25 @@ class Found:
     Attributes:
         images: relative paths with "/" between their parts, sorted.
         left_out: for each kind of what was left out, how often and one example.
+        folders: those that were read, and when each was changed (ns).
+        began: when reading them began (ns).
     """
 
     images: list[str] = field(default_factory=list)
     left_out: dict[str, tuple[int, str]] = field(default_factory=dict)
+    folders: dict[str, int] = field(default_factory=dict)
+    began: int = field(default_factory=time.time_ns)
+
+    def still_holds(self) -> bool:
+        """Whether no file has come or gone since. What was read within two seconds of
+        its last change may have changed again under the same time."""
+        if max(self.folders.values()) > self.began - 2 * 10**9:
+            return False
+        try:
+            now = {path: os.stat(path).st_mtime_ns for path in self.folders}
+        except OSError:
+            return False
+        return now == self.folders
 
     def leave(self, what: str, path: str, n: int = 1) -> None:
         count, example = self.left_out.get(what, (0, path))
@@ -107,6 +123,7 @@ class Walk:
 
     def __init__(self, folder: Path):
         self.root = str(folder)
+        self.absolute = os.path.abspath(folder)
         real = os.path.realpath(folder)
         parents = [real, *(str(parent) for parent in Path(real).parents)]
         self.parents = {identity(os.stat(parent)) for parent in parents}
@@ -133,6 +150,7 @@ class Walk:
             if identity(info) in self.folders:
                 return
             self.folders.add(identity(info))
+            found.folders[os.path.join(self.absolute, place)] = info.st_mtime_ns
             with os.scandir(here) as scan:
                 entries = sorted(scan, key=lambda entry: entry.name)
         except OSError as error:

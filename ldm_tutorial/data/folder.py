@@ -2,6 +2,7 @@
 
 import os
 from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -97,18 +98,53 @@ def load_folder(
         ValueError, FileNotFoundError: one line that says what is wrong.
     """
     frame = Framing(size, **framing)
-    folder, found = check_folder(folder), find_files(folder)
-    known = remembered(folder, frame)
+    folder, bad = check_folder(folder), frozenset[str]()
     if skip_bad:
-        known = look(folder, found.images, frame)
-        for path in known.bad:
-            found.leave("unreadable images", path)
-        found.images = [path for path in found.images if path not in known.bad]
-        if not found.images:
-            raise ValueError(f"no image in folder {folder} can be read")
-    layout = understand(str(folder), folder.resolve().name, found)
+        known: Look | None = look(folder, files_of(folder).found.images, frame)
+        assert known is not None
+        bad = frozenset(known.bad)
+    else:
+        known = remembered(folder, frame)
+    found, layout = files_of(folder).without(bad)
     items = layout.images.get(split) or layout.images["train"]
     return FolderDataset(ImageFiles(folder, items, frame), frame, layout, found, known)
+
+
+@dataclass
+class Files:
+    """What was found in a folder, and what it was understood to mean."""
+
+    folder: Path
+    place: str
+    found: Found
+    layouts: dict[frozenset[str], tuple[Found, Layout]] = field(default_factory=dict)
+
+    def without(self, bad: frozenset[str]) -> tuple[Found, Layout]:
+        """Files and layout without those that cannot be read."""
+        if bad not in self.layouts:
+            found = replace(self.found, left_out=dict(self.found.left_out))
+            if bad:
+                found.images = [path for path in found.images if path not in bad]
+                for path in sorted(bad):
+                    found.leave("unreadable images", path)
+            if not found.images:
+                raise ValueError(f"no image in folder {self.folder} can be read")
+            name = self.folder.resolve().name
+            self.layouts[bad] = found, understand(str(self.folder), name, found)
+        return self.layouts[bad]
+
+
+last: list[Files] = []  # the folder that was read last: a command asks for it often
+
+
+def files_of(folder: Path) -> Files:
+    """The files of a folder, which is read anew if any has come or gone."""
+    place = os.path.realpath(folder)
+    for known in last:
+        if known.place == place and known.found.still_holds():
+            return known
+    last[:] = [Files(folder, place, find_files(folder))]
+    return last[0]
 
 
 NAMED_AT_MOST = 50  # files in one message

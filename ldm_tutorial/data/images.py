@@ -68,11 +68,14 @@ def colour(name: str) -> tuple[int, ...]:
     from PIL import ImageColor
 
     try:
-        return ImageColor.getrgb(name)[:3]
+        found = ImageColor.getrgb(name)
     except (ValueError, AttributeError, TypeError):
+        found = ()
+    if len(found) != 3 or max(found) > 255:  # four have a transparency
         raise ValueError(
             f"background={name!r} is no colour; give a name such as white, or #rrggbb"
-        ) from None
+        )
+    return found
 
 
 @cache

@@ -156,7 +156,9 @@ def in_order(places: Places, label: dict[str, int]) -> list[tuple[str, int]]:
     items, keys = [], []
     for place in places:
         number = label[same_everywhere(place.rest[0])] if label else 0
-        path, rest = ("".join(f"{part}/" for part in p) for p in (place.path, place.rest))
+        path, rest = (
+            "".join(f"{part}/" for part in p) for p in (place.path, place.rest)
+        )
         rest = same_everywhere(rest)
         items += [(path + name, number) for name in place.names]
         keys += [rest + same_everywhere(name) for name in place.names]

@@ -13,7 +13,9 @@ import shutil
 import warnings
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from dataclasses import astuple, dataclass, field, replace
+from itertools import groupby
 from pathlib import Path
 from typing import Any
 from uuid import uuid4
@@ -175,20 +177,66 @@ def digest_of(pixels: bytes) -> str:
 def look_at_ends(
     folder: Path, paths: Sequence[str], framing: Framing, progress: Progress | None
 ) -> Look:
-    """A look that reads the first and last bytes of files, and remembers the bad."""
-    found, together, done = Look(folder, framing, decoded=False), 1000, 0
+    """A look that reads the first and last bytes of files, and remembers the bad.
 
-    def some(start: int) -> dict[str, Fact]:
-        part = paths[start : start + together]
-        wrong = {path: what_is_wrong(folder / path) for path in part}
-        return {path: Fact(0, 0, why) for path, why in wrong.items() if why}
+    Files are taken in groups. What is known of a group holds as long as no file of it
+    has another name, size or time.
+    """
+    place = place_of(folder, framing) / "ends.json"
+    old, new, done = remembered_ends(place), {}, 0
+    found, root = Look(folder, framing, decoded=False), f"{folder}/"
+    groups = list(in_groups(paths))
 
-    for facts in in_threads(some, range(0, len(paths), together)):
-        found.facts |= facts
-        done = min(done + together, len(paths))
+    def one(group: Sequence[str]) -> tuple[int, str, dict[str, str]]:
+        name = stamp(root, group)
+        if name in old:
+            return len(group), name, old[name]
+        wrong = {path: what_is_wrong(root + path) for path in group}
+        return len(group), name, {path: why for path, why in wrong.items() if why}
+
+    def some(start: int) -> list[tuple[int, str, dict[str, str]]]:
+        return [one(group) for group in groups[start : start + 20]]
+
+    for part in in_threads(some, range(0, len(groups), 20)):
+        for n, name, wrong in part:
+            done, new[name] = done + n, wrong
+            found.facts |= {path: Fact(0, 0, str(why)) for path, why in wrong.items()}
         if progress:
             progress(done, len(paths))
+    if new != old:
+        with suppress(OSError):  # no place to remember: the next look begins anew
+            write_json(place, {"version": VERSION, "groups": new})
     return found
+
+
+def in_groups(paths: Sequence[str], most: int = 1000) -> Iterator[Sequence[str]]:
+    """Paths that follow each other, those of one folder together."""
+    for _, inside in groupby(paths, lambda path: path.rpartition("/")[0]):
+        group = list(inside)
+        yield from (group[i : i + most] for i in range(0, len(group), most))
+
+
+def stamp(root: str, group: Sequence[str]) -> str:
+    """A name of these files as they are now."""
+    said = []
+    for path in group:
+        try:
+            info = os.stat(root + path)
+            said.append(f"{path}/{info.st_size}/{info.st_mtime_ns}")
+        except OSError:
+            said.append(f"{path}/")
+    return digest_of("\n".join(said).encode("utf-8", "surrogateescape"))
+
+
+def remembered_ends(path: Path) -> dict[str, dict[str, str]]:
+    """What an earlier look at ends has found: for each group of files the bad ones."""
+    try:
+        saved = read_json(path, longest=LONGEST)
+        groups = saved["groups"] if saved["version"] == VERSION else {}
+        good = all(isinstance(wrong, dict) for wrong in groups.values())
+    except (OSError, ValueError, KeyError, AttributeError):
+        return {}
+    return groups if good else {}
 
 
 def in_threads(function: Callable[[int], Any], starts: Sequence[int]) -> Iterator[Any]:

@@ -20,6 +20,7 @@ from torch.utils.data import Dataset
 
 from ldm_tutorial.data.images import Fit, Framing, scaled, to_square
 from ldm_tutorial.data.splits import SPLITS, by_hash, carve
+from ldm_tutorial.disk import as_path
 
 NAMED = ("cifar10", "fashion_mnist", "flowers102", "eurosat", "celeba")
 NAMES = ("landscapes", *NAMED)
@@ -99,16 +100,16 @@ def load_dataset(
         return Landscapes(split, length, seed, size)
     if name in NAMED:
         data: ImageDataset = load_named(str(name), framing, split, root, download)
-        keys = [str(i) for i in range(len(data))]
+        paths = None
     else:
         from ldm_tutorial.data.folder import load_folder
 
         data = found = load_folder(
             name, split=split, skip_bad=skip_bad, **vars(framing)
         )
-        keys = [found.source.paths[i] for i in found.indices]
+        paths = found.source.paths
     if length is not None and length < len(data):
-        keys = [f"{seed}/{key}" for key in keys]
+        keys = [f"{seed}/{paths[i] if paths else i}" for i in range(len(data))]
         data.indices = by_hash(data.indices, keys)[:length]
     return data
 
@@ -132,7 +133,7 @@ class ImageDataset(Dataset):
         framing: Framing,
         classes: list[str],
     ) -> None:
-        self.source, self.indices = source, list(indices)
+        self.source, self.indices = source, indices
         self.framing, self.size, self.classes = framing, framing.size, classes
 
     def __len__(self) -> int:
@@ -146,7 +147,7 @@ class ImageDataset(Dataset):
 def storage_root(root: str | os.PathLike | None = None) -> Path:
     """Where named sets and what is known of folders are kept."""
     default = os.environ.get("LDM_TUTORIAL_DATA") or "~/.cache/ldm_tutorial"
-    return Path(root if root is not None else default).expanduser()
+    return as_path(root if root is not None else default)
 
 
 def load_named(

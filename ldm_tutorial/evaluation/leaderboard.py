@@ -1,10 +1,9 @@
 """Cards of the capstone side by side, in a JSON file."""
 
-import json
 from pathlib import Path
 from typing import Any
 
-from ldm_tutorial.disk import read_bytes, read_json, write_json
+from ldm_tutorial.disk import read_json, write_json
 from ldm_tutorial.evaluation.capstone import BUDGET, IMAGES, VERSION
 from ldm_tutorial.records import fingerprint
 
@@ -20,12 +19,7 @@ def read_card(path: Path) -> Card:
     Raises:
         ValueError: if it is none, or was changed by hand.
     """
-    mend = "give the card.json of a capstone"
-    text = read_bytes(path, mend)
-    try:
-        card = json.loads(text)
-    except (ValueError, RecursionError):  # the latter for a hundred thousand brackets
-        raise ValueError(f"{path} is no JSON; {mend}") from None
+    card = read_json(path, "give the card.json of a capstone")
     check_card(card, str(path))
     return card
 

@@ -135,7 +135,7 @@ def table(
             share = key in percent
             values.append(written(value, places, share))
             intervals.append("" if ci is None else written(ci, places, share))
-            marks.append(name not in floors and is_number(value) and value == best[key])
+            marks.append(name not in floors and is_figure(value) and value == best[key])
             if isinstance(value, str):
                 texts.add(i)
         shown.append((name, values, intervals, marks))
@@ -147,14 +147,14 @@ def check_names(argument: str, given: set, known: Iterable) -> None:
         raise ValueError(f"{argument} names {unknown}; the table has {list(known)}")
 
 
-def is_number(value) -> bool:
+def is_figure(value) -> bool:
     return isinstance(value, int | float) and not isinstance(value, bool)
 
 
 def best_value(rows: Mapping, key: str, head: str, floors: set) -> float | None:
     """The best figure of a column, None if it has no best."""
     found = [row.get(key) for name, row in rows.items() if name not in floors]
-    numbers = [value for value in found if is_number(value)]
+    numbers = [value for value in found if is_figure(value)]
     if len(numbers) < 2 or not head.endswith(("↓", "↑")):
         return None
     return min(numbers) if head.endswith("↓") else max(numbers)
@@ -162,7 +162,7 @@ def best_value(rows: Mapping, key: str, head: str, floors: set) -> float | None:
 
 def sort_key(value, high: bool) -> tuple:
     """Numbers in order, then texts, then what is missing."""
-    if is_number(value):
+    if is_figure(value):
         return 0, -value if high else value, ""
     return (2, 0, "") if value is None else (1, 0, str(value))
 
@@ -171,7 +171,7 @@ def written(value, digits: int, share: bool = False) -> str:
     """A figure as a reader sees it: 1,234 or 3.14, 12 % or –."""
     if value is None:
         return "–"
-    if not is_number(value):
+    if not is_figure(value):
         return str(value)
     if share:
         return f"{100 * value:z.{max(0, digits - 2)}f} %"

@@ -443,6 +443,7 @@ def test_a_mistake_of_ours_keeps_its_traceback(trained, run, monkeypatch):
 def test_help_explains_every_command(run, command):
     status, out, err = run(command, "--help")
     assert (status, err) == (0, "") and out.startswith("usage: ldm-tutorial")
+    assert "0x" not in out  # addresses in memory
     status, out, err = run("--help")
     assert (status, err) == (0, "") and command in out
 
@@ -544,6 +545,9 @@ MISTAKES = [
     ("data --split all", "invalid choice: 'all'"),
     ("data --data eurosat", "fetch it with .*--download"),
     ("data --data {file}", "is a file: give the folder"),
+    ("data --data ~no-one/x", "the home folder of a user who is not known here"),
+    ("data --data {few} --length 0", "length must be at least 1"),
+    ("data --size 1099511627776", "--size 1099511627776: give images of at most"),
     ("data --out {few}/x.pdf", "a file name that ends in .png"),
 ]
 

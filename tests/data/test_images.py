@@ -230,6 +230,8 @@ def test_one_channel_is_the_luminance():
         ({"channels": 2}, "3 .* or 1"),
         ({"background": "blau"}, "'blau' is no colour"),
         ({"background": ""}, "is no colour"),
+        ({"background": "rgb(300,0,0)"}, "is no colour"),
+        ({"background": "#00000000"}, "is no colour"),
     ],
 )
 def test_bad_framings_are_named(tmp_path, options, words):

@@ -190,6 +190,72 @@ def test_the_card_tells_everything(photos):
     assert json.loads(json.dumps(found.to_dict()))["splits"] == found.splits
 
 
+def test_a_class_that_no_model_learns_is_named(photos):
+    for split, names in {"train": "ab", "test": "abc"}.items():
+        for name in names:
+            place = photos.parent / "split" / split / name
+            place.mkdir(parents=True)
+            Image.new("RGB", (9, 9)).save(place / "1.png")
+    found = card(DataConfig(str(photos.parent / "split"), size=8))
+    assert found.untrained == ["c"]
+    assert "1 without an image to train on" in found.line()
+    assert "  without an image to train on: c" in list(found.lines())
+
+
+def test_a_folder_that_did_not_change_is_not_read_again(photos, monkeypatch):
+    def age(seconds):
+        for place in (photos, photos / "a", photos / "b"):
+            os.utime(place, times=(1, seconds))
+
+    age(10)
+    first = load_dataset(photos, 8)
+    seen, scandir = [], os.scandir
+    monkeypatch.setattr(os, "scandir", lambda path: seen.append(path) or scandir(path))
+    assert load_dataset(photos, 8, "test").layout is first.layout and not seen
+    Image.new("RGB", (9, 9)).save(photos / "a" / "new.png")
+    assert len(load_dataset(photos, 8).found.images) == 31 and seen
+    (photos / "a" / "new.png").unlink()  # under the same time as before, perhaps
+    assert len(load_dataset(photos, 8).found.images) == 30
+    age(20)
+    assert len(load_dataset(photos, 8).found.images) == 30
+
+
+def test_bad_files_are_left_out_of_a_folder_that_did_not_change(photos):
+    for place in (photos, photos / "a", photos / "b"):
+        os.utime(place, times=(1, 10))
+    spoil(photos / "a" / "4.png")
+    config = DataConfig(str(photos), size=8)
+    assert card(config).bad and not card(DataConfig(str(photos), 8, skip_bad=True)).bad
+    assert len(load_dataset(photos, 8).found.images) == 30
+    assert len(load_dataset(photos, 8, skip_bad=True).found.images) == 29
+
+
+def test_ends_that_did_not_change_are_not_read_again(photos, monkeypatch):
+    monkeypatch.setattr(look_module, "MOST", 10)
+    spoil(photos / "a" / "4.png")
+    first, seen = look_at(photos), []
+    true = look_module.what_is_wrong
+    monkeypatch.setattr(
+        look_module, "what_is_wrong", lambda path: seen.append(path) or true(path)
+    )
+    assert look_at(photos).facts == first.facts and not seen
+    spoil(photos / "b" / "5.png")
+    told = []
+    known = look_at(photos, progress=lambda *count: told.append(count))
+    assert list(known.bad) == ["a/4.png", "b/5.png"]
+    assert len(seen) == 15 and all("/b/" in str(path) for path in seen)
+    assert told[-1] == (30, 30)
+    (place,) = (photos.parent / "kept").rglob("ends.json")
+    for text in ("{", "[]", '{"version": 1, "groups": {"a": 5}}'):
+        place.write_text(text)
+        assert len(look_at(photos).bad) == 2
+
+
+def test_a_pipe_is_no_image_and_is_not_waited_for(tmp_path):
+    os.mkfifo(tmp_path / "a.png")
+    assert what_is_wrong(tmp_path / "a.png") == "it is no regular file"
+
+
 def test_copies_in_several_splits_are_named(photos):
     test = load_dataset(photos, 8, "test").source.files[0][0]
     train = load_dataset(photos, 8).source.files[0][0]
