@@ -68,7 +68,7 @@ def colour(name: str) -> tuple[int, ...]:
     from PIL import ImageColor
 
     try:
-        found = ImageColor.getrgb(name)
+        found: tuple[int, ...] = ImageColor.getrgb(name)
     except (ValueError, AttributeError, TypeError):
         found = ()
     if len(found) != 3 or max(found) > 255:  # four have a transparency
