@@ -23,7 +23,7 @@ def as_path(text: str | os.PathLike) -> Path:
         ValueError: for an empty text, which would mean the working folder, and for the
             home folder of nobody.
     """
-    written = os.fspath(text)
+    written = os.fsdecode(text)
     if not written.strip() or "\0" in written:
         raise ValueError(f"{written!r} is no path; give the name of a file or folder")
     try:

@@ -13,6 +13,7 @@ from ldm_tutorial.data.images import Framing, read_image, scaled, to_square
 from ldm_tutorial.data.layout import Layout, understand
 from ldm_tutorial.data.look import Look, Progress, look, remembered
 from ldm_tutorial.data.sets import ImageDataset
+from ldm_tutorial.data.splits import check_split
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -97,6 +98,7 @@ def load_folder(
     Raises:
         ValueError, FileNotFoundError: one line that says what is wrong.
     """
+    check_split(split)
     frame = Framing(size, **framing)
     folder, bad = check_folder(folder), frozenset[str]()
     if skip_bad:

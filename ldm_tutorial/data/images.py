@@ -19,6 +19,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from ldm_tutorial.arguments import whole
+
 if TYPE_CHECKING:
     from PIL.Image import Image
     from PIL.ImageFile import ImageFile
@@ -56,6 +58,8 @@ class Framing:
     channels: int = 3
 
     def __post_init__(self):
+        for name in ("size", "channels"):
+            object.__setattr__(self, name, whole(name, getattr(self, name)))
         if self.fit not in ("crop", "pad"):
             raise ValueError(f"fit={self.fit!r} is unknown; choose crop or pad")
         if self.channels not in (1, 3):

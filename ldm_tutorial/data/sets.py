@@ -18,8 +18,9 @@ from typing import Any, Protocol
 from torch import Tensor
 from torch.utils.data import Dataset
 
+from ldm_tutorial.arguments import whole
 from ldm_tutorial.data.images import Fit, Framing, scaled, to_square
-from ldm_tutorial.data.splits import SPLITS, by_hash, carve
+from ldm_tutorial.data.splits import SPLITS, by_hash, carve, check_split
 from ldm_tutorial.disk import as_path
 
 NAMED = ("cifar10", "fashion_mnist", "flowers102", "eurosat", "celeba")
@@ -85,12 +86,10 @@ def load_dataset(
     """
     if not isinstance(size, int) or isinstance(size, bool) or size < 8 or size % 8:
         raise ValueError(f"size must be a multiple of 8, such as 64, not {size!r}")
-    if split not in SPLITS:
-        raise ValueError(f"split must be one of {', '.join(SPLITS)}, not {split!r}")
-    if length is not None and length < 1:
-        raise ValueError(f"length must be at least 1, not {length!r}")
-    if length is not None and length > LONGEST:
-        raise ValueError(f"length must be at most {LONGEST}, not {length!r}")
+    check_split(split)
+    whole("seed", seed, least=0)
+    if length is not None:
+        length = whole("length", length, most=LONGEST)
     framing = Framing(size, fit, background, channels)
     if name == "landscapes":
         from ldm_tutorial.landscapes.dataset import Landscapes  # a wing

@@ -9,6 +9,12 @@ Item = TypeVar("Item")
 SPLITS = ("train", "validation", "test")
 
 
+def check_split(split: object) -> None:
+    """Raise a ValueError for anything but the name of a split."""
+    if split not in SPLITS:
+        raise ValueError(f"split must be one of {', '.join(SPLITS)}, not {split!r}")
+
+
 def by_hash(items: Sequence[Item], keys: Sequence[str]) -> list[Item]:
     """Items in an order that looks random and depends only on their keys."""
     hashes = [

@@ -487,7 +487,7 @@ MISTAKES = [
     ("train-vae {new} --train.steps x", "--train.steps: Expected a int.* Got value: x"),
     ("train-vae {new} --train.steps 0", "steps=0; give 1 or more"),
     ("train-vae {new} --train.precision fp16", "needs a GPU; on a CPU give no or bf16"),
-    ("train-vae {new} --length 0", "length must be at least 1"),
+    ("train-vae {new} --length 0", "length=0; give 1 or more"),
     ("train-vae {smoke} --out {file}/x", "cannot write to .* is a file"),
     ("train-vae {smoke} --out /proc/new", "cannot .* /proc/new"),
     ("train-vae {smoke} --out {vae} --train.steps 19", "train.steps=20, and train.st"),
@@ -546,7 +546,7 @@ MISTAKES = [
     ("data --data eurosat", "fetch it with .*--download"),
     ("data --data {file}", "is a file: give the folder"),
     ("data --data ~no-one/x", "the home folder of a user who is not known here"),
-    ("data --data {few} --length 0", "length must be at least 1"),
+    ("data --data {few} --length 0", "length=0; give 1 or more"),
     ("data --size 1099511627776", "--size 1099511627776: give images of at most"),
     ("data --out {few}/x.pdf", "a file name that ends in .png"),
 ]

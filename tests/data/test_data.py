@@ -10,7 +10,14 @@ import torch
 from PIL import Image
 from torch.testing import assert_close
 
-from ldm_tutorial.data import NAMED, NAMES, SUFFIXES, load_dataset, to_tensor
+from ldm_tutorial.data import (
+    NAMED,
+    NAMES,
+    SUFFIXES,
+    load_dataset,
+    load_folder,
+    to_tensor,
+)
 from ldm_tutorial.landscapes.dataset import Landscapes
 from ldm_tutorial.landscapes.factors import CLASS_NAMES
 
@@ -346,13 +353,39 @@ def test_three_images_give_one_to_each_split(tmp_path):
         ({"size": "64"}, "not '64'"),
         ({"size": True}, "not True"),
         ({"split": "val"}, "train, validation, test, not 'val'"),
-        ({"length": 0}, "length must be at least 1, not 0"),
+        ({"length": 0}, "length=0; give 1 or more"),
     ],
 )
 @pytest.mark.parametrize("name", ["landscapes", "cifar10", "some/folder"])
 def test_bad_arguments_are_named(name, arguments, words):
     with pytest.raises(ValueError, match=words):
         load_dataset(name, **arguments)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        ({"length": 1.5}, r"length=1\.5; give a whole number"),
+        ({"length": float("nan")}, "length=nan; give a whole number"),
+        ({"length": True}, "length=True; give a whole number"),
+        ({"length": "3"}, "length='3'; give a whole number"),
+        ({"seed": None}, "seed=None; give a whole number"),
+        ({"seed": "x"}, "seed='x'; give a whole number"),
+        ({"channels": True}, "channels=True; give a whole number"),
+        ({"channels": 3.0}, r"channels=3\.0; give a whole number"),
+    ],
+)
+@pytest.mark.parametrize("name", ["landscapes", "cifar10", "some/folder"])
+def test_arguments_of_another_type_are_named(name, arguments, words):
+    with pytest.raises(TypeError, match=words):
+        load_dataset(name, **arguments)
+
+
+def test_a_folder_has_no_other_splits_and_its_name_may_be_bytes(tmp_path):
+    Image.new("RGB", (8, 8)).save(tmp_path / "a.png")
+    with pytest.raises(ValueError, match="train, validation, test, not 'bogus'"):
+        load_folder(tmp_path, 8, "bogus")
+    assert len(load_dataset(os.fsencode(tmp_path), 8)) == 1
 
 
 @pytest.mark.parametrize("name", NAMED)

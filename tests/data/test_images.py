@@ -241,6 +241,13 @@ def test_bad_framings_are_named(tmp_path, options, words):
         load_dataset(tmp_path, 8, **options)
 
 
+@pytest.mark.parametrize("size", [0, -8])
+def test_a_square_has_a_side(size):
+    with pytest.raises(ValueError, match=f"size={size}; give 1 or more"):
+        Framing(size)
+    assert type(Framing(np.int64(8)).size) is int  # as what is remembered needs it
+
+
 def test_a_large_jpeg_is_decoded_small_and_looks_the_same(tmp_path):
     y, x = np.mgrid[:1024, :1536] / 1024
     smooth = np.stack([x / 1.5, y, 1 - y], -1) * 255
