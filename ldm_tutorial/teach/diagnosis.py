@@ -11,6 +11,7 @@ from ldm_tutorial.teach.kinds import (
     alike,
     another_order,
     changed_argument,
+    fail_alike,
     localised,
     once_too_often,
     same,
@@ -46,7 +47,7 @@ def diagnose(exercise: Exercise, runs: list[Run]) -> tuple[str, str]:
     """(name, sentence) of a misconception that answers as the learner did; a sentence
     without a name for a general pattern; ("", "") if nothing fits."""
     for name, (mistaken, sentence) in exercise.misconceptions.items():
-        if alike(runs, mistaken):
+        if alike(runs, mistaken) or fail_alike(runs, mistaken):
             return name, sentence
     if sentence := swapped(exercise, runs) or neglected(exercise, runs):
         return "", sentence

@@ -43,6 +43,15 @@ def alike(runs: list[Run], other: Callable) -> bool:
     return True
 
 
+def fail_alike(runs: list[Run], other: Callable) -> bool:
+    """Whether another function fails in every case as was done, word for word."""
+    return all(
+        run.error is not None
+        and repr(run.error) == repr(attempt(other, run.case).error)
+        for run in runs
+    )
+
+
 def agree(a: Run, b: Run) -> bool:
     """Whether two runs of a case gave the same."""
     return same(measured(a.case, a.output), measured(a.case, b.output), a.case)

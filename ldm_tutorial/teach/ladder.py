@@ -101,7 +101,22 @@ def named(
         headline = headline or dice(exercise, function, runs)
     if complaint.rung in ("values", "finite"):
         headline = headline or guess(exercise, function, runs)
+    if complaint.rung == "values" and not headline:
+        headline = broken_property(exercise, function, runs)
     return name, headline or complaint.headline
+
+
+def broken_property(exercise: Exercise, function: Callable, runs: list[Run]) -> str:
+    """What should hold and does not, of an answer whose values say nothing. Words in
+    place of numbers have their reasons already."""
+    if any(isinstance(v, str) for run in runs for v in values(run.output) or ()):
+        return ""
+    for sentence, holds in exercise.properties:
+        complaint = check_property(exercise, function, sentence, holds)
+        if complaint and complaint.detail == sentence:
+            plain = complaint.headline.startswith("it lacks a property")
+            return f"not so: {sentence}" if plain else complaint.headline
+    return ""
 
 
 def try_all(exercise: Exercise, function: Callable) -> list[Run]:

@@ -250,12 +250,15 @@ def check_property(
     exercise: Exercise,
     function: Callable,
     sentence: str,
-    holds: Callable[[Callable], bool],
+    holds: Callable[[Callable], bool | str],
 ) -> Complaint | None:
     try:
         with seeded(), limited(3 * exercise.seconds):
-            if holds(function):
-                return None
+            found = holds(function)
+        if isinstance(found, str):
+            return Complaint("property", found, sentence)
+        if found:
+            return None
     except OutOfTime:
         return too_slow(exercise)
     except RAISED as error:

@@ -11,7 +11,9 @@ from torch import Tensor
 from ldm_tutorial.teach import effort
 from ldm_tutorial.teach.guard import RAISED, limited, seeded
 
-Property = tuple[str, Callable[[Callable], bool]]
+# A sentence, and whether it holds of a function; or, of one that it does not hold of,
+# the slip in words, where it can be told.
+Property = tuple[str, Callable[[Callable], bool | str]]
 
 
 @dataclass(frozen=True)
@@ -52,7 +54,8 @@ class Exercise:
         cases: calls to judge by.
         hints: three steps towards the answer.
         misconceptions: name -> (a function that makes the mistake, a sentence).
-        properties: (sentence, predicate of the function) pairs.
+        properties: (sentence, predicate of the function) pairs; a predicate may
+            return the name of the slip in place of False.
         gradient: arguments that a gradient must reach, tried on the last case.
         lines: how long an answer is, for the cell to fill in and for ``minutes``.
         source: what ``solution`` shows in place of an adapter.

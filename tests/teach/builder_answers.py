@@ -359,7 +359,7 @@ WRONG = {
     "diffusion_loss": [
         (
             loss_with(lambda T, n, g: torch.randint(T, (1,), generator=g).expand(n)),
-            "values differ",
+            "one time was drawn for the whole batch",
         ),
         (
             loss_with(lambda T, n, g: torch.randint(1, T, (n,), generator=g)),
@@ -387,12 +387,12 @@ WRONG = {
         ),
         (
             loss_with(lambda T, n, g: (T * torch.rand(n, generator=g).square()).long()),
-            "values differ",
+            "All times should be equally likely",
         ),
     ],
     "train": [
         (train_with(average_every=10), "follow after every step"),
-        (train_with(shares=lambda d: 1 - d), "follow after every step"),
+        (train_with(shares=lambda d: 1 - d), "the shares are exchanged"),
         (train_with(start=True), "follow after every step"),
         (train_with(keep_graph=True), "hold on to no graph"),
         (train_with(tie=True), "with the weights of so many steps"),
@@ -401,7 +401,7 @@ WRONG = {
     ],
     "unet_forward": [
         (forward_with(pop=0), "unet_forward"),
-        (forward_with(stem_kept=False), "more was taken from the list"),
+        (forward_with(stem_kept=False), "the output of the stem was not kept"),
         (
             forward_with(
                 emb=lambda u, t, y: u.time_embedding(t) * u.class_embedding(y)
@@ -409,7 +409,7 @@ WRONG = {
             "embeddings were multiplied",
         ),
     ],
-    "dpm_solver_2m": [(asks_twice, "called once a step")],
+    "dpm_solver_2m": [(asks_twice, "called 6 times in 5 steps")],
     "find_the_bug": [
         (guess_once, "find_the_bug"),
         (lambda box: "none", "find_the_bug"),

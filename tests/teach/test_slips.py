@@ -4,8 +4,10 @@ import pytest
 import torch
 import torch.nn.functional as F
 
+from ldm_tutorial.layers import ResBlock
 from ldm_tutorial.teach.exercises import EXERCISES
 from ldm_tutorial.teach.ladder import judge
+from ldm_tutorial.unet import apply
 
 RIGHT = {name: exercise.reference for name, exercise in EXERCISES.items()}
 
@@ -29,6 +31,71 @@ def root_of_a_sum(f_hat, f):
     """Right in value; the gradient is nan where all features are 0."""
     a, b = (v / (v.square().sum(1, keepdim=True).sqrt() + 1e-10) for v in (f_hat, f))
     return (a - b).square().sum(1).mean((1, 2))
+
+
+def one_time(denoiser, schedule, z_0, generator=None):
+    """The noise first, then one time for all."""
+    eps = torch.randn(z_0.shape, generator=generator)
+    t = torch.randint(len(schedule), (1,), generator=generator).expand(len(z_0))
+    a = schedule.at(t, like=z_0)
+    return F.mse_loss(denoiser(a.sqrt() * z_0 + (1 - a).sqrt() * eps, t), eps)
+
+
+def as_it_stands(z_t, x0, alpha_bar_t, alpha_bar_s):
+    """The precisions added up, and nothing simplified."""
+    alpha = alpha_bar_t / alpha_bar_s
+    first, second = 1 / (1 - alpha_bar_s), alpha / (1 - alpha)
+    variance = 1 / (first + second)
+    mean = first * alpha_bar_s.sqrt() * x0 + second * z_t / alpha.sqrt()
+    return variance * mean, variance
+
+
+def given_places(denoiser, schedule, z_T, steps):
+    """The sampler, which hands the denoiser places in the list for times."""
+    times = schedule.timesteps(steps)
+    place = dict(zip(times, range(steps), strict=True))
+    told = lambda z, t: denoiser(z, torch.full_like(t, place[int(t[0])]))  # noqa: E731
+    return RIGHT["sampler"](told, schedule, z_T, steps)
+
+
+def rebinding(model, average, optimizer, batch_loss, steps, decay):
+    losses = []
+    for _ in range(steps):
+        losses.append(batch_loss(model))
+        optimizer.zero_grad()
+        losses[-1].backward()
+        optimizer.step()
+        for a, p in zip(average.parameters(), model.parameters(), strict=True):
+            a = decay * a + (1 - decay) * p
+    return torch.stack(losses).detach()
+
+
+def oldest_first(unet, z_t, t, y):
+    emb = unet.time_embedding(t) + unet.class_embedding(y)
+    kept = [unet.stem(z_t)]
+    for stage in unet.down:
+        kept.append(apply(stage, kept[-1], emb))
+    h = apply(unet.middle, kept[-1], emb)
+    for stage in unet.up:
+        if isinstance(stage[0], ResBlock):
+            h = torch.cat([h, kept.pop(0)], 1)
+        h = apply(stage, h, emb)
+    return unet.out(h)
+
+
+@pytest.mark.parametrize(
+    ("name", "answer", "words"),
+    [
+        ("diffusion_loss", one_time, "one time was drawn for the whole batch"),
+        ("posterior", as_it_stands, "at the last step it divides by 0"),
+        ("sampler", given_places, "places in the list of times"),
+        ("train", rebinding, "the average never moves"),
+        ("unet_forward", oldest_first, "the oldest of the kept arrays"),
+    ],
+)
+def test_a_property_may_name_the_slip_and_so_may_an_error(name, answer, words):
+    verdict = judge(EXERCISES[name], answer)
+    assert verdict.status == "wrong" and words in verdict.headline
 
 
 @pytest.mark.parametrize(

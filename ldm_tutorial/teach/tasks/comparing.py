@@ -56,6 +56,12 @@ def narrow() -> tuple[Tensor, Tensor]:
     return a, a + d
 
 
+def nearly_none() -> tuple[Tensor, Tensor]:
+    """Differences of both signs whose mean is a twentieth of their spread."""
+    a, _ = pairs(7, 0.0, 12)
+    return a, a + torch.linspace(-1.0, 1.0, 12, dtype=torch.float64) + 0.03
+
+
 def ahead() -> tuple[Tensor, Tensor]:
     """b is ahead on all of 12 seeds, by no more than the differences spread."""
     a, _ = pairs(5, 0.0, 12)
@@ -89,6 +95,14 @@ def compare_slip(kind: str):
             error = 0 * error
         if kind == "variance":
             error = d.var() / len(d)
+        if kind == "n for its root":
+            error = d.std() / len(d)
+        if kind == "one error":
+            error = error / 2.2
+        if kind == "one side":
+            return "better" if d.mean() > 2.2 * error else "cannot tell"
+        if kind == "one side down":
+            return "cannot tell" if d.mean() > -2.2 * error else "worse"
         if d.mean().abs() <= 2.2 * error:
             return "cannot tell"
         return "better" if d.mean() > 0 else "worse"
@@ -132,6 +146,7 @@ COMPARE = Exercise(
             "10 seeds that differ a lot, b better by 3 or so",
         ),
         verdict("cannot tell", lambda: pairs(6, 0.05, 12), "12 seeds, next to equal"),
+        verdict("cannot tell", nearly_none, "12 seeds, b ahead by next to nothing"),
         verdict("better", ahead, "12 seeds, b a little ahead on every one of them"),
         verdict(
             "cannot tell",
@@ -172,6 +187,24 @@ COMPARE = Exercise(
         "means alone": (
             compare_slip("means alone"),
             "only the means were compared; equal models, too, differ a little",
+        ),
+        "n for its root": (
+            compare_slip("n for its root"),
+            "the spread was divided by n; the error of a mean is the spread over the "
+            "root of n",
+        ),
+        "one error": (
+            compare_slip("one error"),
+            "the limit is too narrow, about one standard error: of equal models one "
+            "table in three would be told apart",
+        ),
+        "one side": (
+            compare_slip("one side"),
+            '"worse" is never the answer: look on either side of 0',
+        ),
+        "one side down": (
+            compare_slip("one side down"),
+            '"better" is never the answer: look on either side of 0',
         ),
         "not paired": (
             compare_slip("not paired"),

@@ -48,6 +48,21 @@ def overlooking(bug: str, instead: str):
     return f
 
 
+def last_class_for_none(box: Box) -> str:
+    """A diagnosis that expects the label of the last class where none is meant."""
+    labels = set()
+
+    def note(z_t, t, y):
+        labels.update(y.tolist())
+        return torch.zeros_like(z_t)
+
+    box(note, torch.ones(1, 1, 1, 1), torch.tensor([0]))
+    found = diagnose(box)
+    if found == "time":
+        return found
+    return "none" if labels == {0, box.num_classes - 1} else "no class"
+
+
 FIND_THE_BUG = Exercise(
     name="find_the_bug",
     chapter=4,
@@ -106,6 +121,16 @@ FIND_THE_BUG = Exercise(
             overlooking("prediction", "alpha"),
             "a wrong prediction type was taken for α: with v a silent denoiser makes "
             "the array smaller than std, with α a little larger",
+        ),
+        "every box at wrong times": (
+            lambda box: "time",
+            "every box is accused of wrong times: a right one asks at "
+            "`box.schedule.timesteps(box.steps)`",
+        ),
+        "last class for none": (
+            last_class_for_none,
+            "the label `box.num_classes` - 1 was taken for no class; it is the last "
+            "class, and no class is the number after it",
         ),
         "nothing is ever right": (
             overlooking("none", "scale"),

@@ -109,6 +109,33 @@ DDIM_STEP = Exercise(
             "this is z_t again: it was taken apart and mixed at one and the same time. "
             "z_t is at ᾱ_t, and the step goes to ᾱ_s",
         ),
+        "root of the noise missing": (
+            lambda z, eps, a_t, a_s: a_s.sqrt() * clean(z, eps, a_t) + (1 - a_s) * eps,
+            "the noise's share at s is the root of 1 - ᾱ_s; the root is missing",
+        ),
+        "root of the signal missing": (
+            lambda z, eps, a_t, a_s: a_s * clean(z, eps, a_t) + (1 - a_s).sqrt() * eps,
+            "the estimate's share at s is the root of ᾱ_s; the root is missing",
+        ),
+        "one minus a root": (
+            lambda z, eps, a_t, a_s: (
+                a_s.sqrt() * clean(z, eps, a_t) + (1 - a_s.sqrt()) * eps
+            ),
+            "the noise's share at s is the root of 1 - ᾱ_s, not 1 minus the root of "
+            "ᾱ_s",
+        ),
+        "one step undone": (
+            lambda z, eps, a_t, a_s: clean(z, eps, a_t / a_s),
+            "the forward step from s to t was undone with eps as its noise; but eps is "
+            "all the noise in z_t, so go by way of the clean array",
+        ),
+        "ratio of the two": (
+            lambda z, eps, a_t, a_s: (
+                (a_t / a_s).sqrt() * clean(z, eps, a_t) + (1 - a_t / a_s).sqrt() * eps
+            ),
+            "ᾱ_t / ᾱ_s stands where ᾱ_s belongs: the mixture starts from the clean "
+            "array",
+        ),
         "noise of t": (
             lambda z, eps, a_t, a_s: (
                 a_s.sqrt() * clean(z, eps, a_t) + (1 - a_t).sqrt() * eps
@@ -179,7 +206,7 @@ def sampling(steps: int, T: int = 1000, seed: int = 1):
     return make
 
 
-def calls(f) -> bool:
+def calls(f) -> bool | str:
     """Whether the denoiser is asked once at each of the times, from the noisiest."""
     denoiser, schedule, z_T, steps = sampling(5)()
     seen: list[int] = []
@@ -189,7 +216,18 @@ def calls(f) -> bool:
         return denoiser(z_t, t)
 
     f(watched, schedule, z_T, steps)
-    return seen == schedule.timesteps(steps)
+    times = schedule.timesteps(steps)
+    if seen == times:
+        return True
+    if sorted(seen) == list(range(steps)):
+        return "the denoiser was given places in the list of times, not the times"
+    if seen == times[1:] or seen[: steps - 1] == times[1:]:
+        return "the denoiser was asked at the end of each step; z is at its beginning"
+    if len(seen) > steps and list(dict.fromkeys(seen)) == times:
+        return f"the denoiser was called {len(seen)} times in {steps} steps"
+    if len(seen) == steps:
+        return f"the denoiser was asked at {seen}, where the schedule says {times}"
+    return False
 
 
 def ddim_slip(kind: str):

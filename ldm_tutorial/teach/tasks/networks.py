@@ -146,6 +146,25 @@ TIME_EMBEDDING = Exercise(
             ),
             "the sines came twice; the first half are cosines",
         ),
+        "equal steps": (
+            lambda t, dim, P=10_000.0: waves(
+                t[:, None] * torch.linspace(1, 1 / P, dim // 2)
+            ),
+            "the frequencies fall by equal steps; they fall by equal factors",
+        ),
+        "equal steps, end left out": (
+            lambda t, dim, P=10_000.0: waves(
+                t[:, None] * torch.linspace(1, 1 / P, dim // 2 + 1)[:-1]
+            ),
+            "the frequencies fall by equal steps, and should by equal factors",
+        ),
+        "harmonics": (
+            lambda t, dim, P=10_000.0: waves(
+                t[:, None] / torch.arange(1, dim // 2 + 1)
+            ),
+            "the frequencies are 1, 1/2, 1/3, ...; each is the one before times the "
+            "same factor",
+        ),
         "evenly spaced": (
             lambda t, dim, P=10_000.0: waves(t[:, None] / (1 - falling(dim) * (P - 1))),
             "the periods rise by equal steps; they rise by equal factors",

@@ -78,14 +78,26 @@ def whole_numbers(f) -> bool:
     return watch.t[0].dtype == torch.int64
 
 
-def every_time(f) -> bool:
+def every_time(f) -> bool | str:
     watch, _ = watched(f, 4, 400)
-    return sorted(watch.t[0].unique().tolist()) == [0, 1, 2, 3]
+    found = sorted(watch.t[0].unique().tolist())
+    if len(found) == 1:
+        return "one time was drawn for the whole batch; each latent needs its own"
+    if found[0] > 0:
+        return "time 0 is never drawn; torch.randint(T, ...) begins with 0"
+    if found[-1] < 3:
+        return (
+            "the last time, T - 1, is never drawn; the upper end of torch.randint is "
+            "left out already"
+        )
+    return found == [0, 1, 2, 3]
 
 
-def even_times(f) -> bool:
+def even_times(f) -> bool | str:
     watch, _ = watched(f, 1000, 4000)
     t = watch.t[0].double()
+    if len(t.unique()) == 1:
+        return "one time was drawn for the whole batch; each latent needs its own"
     return abs(float(t.mean()) - 499.5) < 25 and abs(float(t.std()) - 288.7) < 15
 
 
@@ -110,11 +122,15 @@ def own_latents(f) -> bool:
     return float((watch.z_t[0] - z_0).abs().max()) < 0.2
 
 
-def seed_repeats(f) -> bool:
+def seed_repeats(f) -> bool | str:
     one, again, other = (watched(f, 100, 16, seed=seed)[0] for seed in (1, 1, 2))
-    same = torch.equal(one.t[0], again.t[0]) and torch.equal(one.z_t[0], again.z_t[0])
+    times = torch.equal(one.t[0], again.t[0])
+    same = times and torch.equal(one.z_t[0], again.z_t[0])
+    if not same:
+        what = "noise does" if times else "times do"
+        return f"the {what} not come from `generator`: hand it to the call that draws"
     new = torch.equal(one.t[0], other.t[0]) or torch.equal(one.z_t[0], other.z_t[0])
-    return same and not new
+    return not new
 
 
 def fresh_draws(f) -> bool:

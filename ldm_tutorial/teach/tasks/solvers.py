@@ -49,7 +49,8 @@ def solver_slip(kind: str):
             x0 = (z - (1 - a_t).sqrt() * eps) / a_t.sqrt()
             h = half_log_snr(a_s) - half_log_snr(a_t)
             ahead = x0
-            if before is not None and s is not None and kind != "first order":
+            there = s is not None or kind == "last step too"
+            if before is not None and there and kind != "first order":
                 x0_before, h_before = before
                 ratio = h / (2 * h_before)
                 ratio = h_before / (2 * h) if kind == "ratio turned" else ratio
@@ -57,8 +58,12 @@ def solver_slip(kind: str):
                 ratio = -ratio if kind == "backwards" else ratio
                 ratio = torch.full_like(ratio, 0.5) if kind == "even steps" else ratio
                 ahead = x0 + ratio * (x0 - x0_before)
-            if kind != "first one kept" or before is None:
-                before = x0, h
+            first_x0, first_h = before or (x0, h)
+            before = x0, h
+            if kind in ("first one kept", "first estimate kept"):
+                before = first_x0, h if kind == "first estimate kept" else first_h
+            if kind == "first length kept":
+                before = x0, first_h
             if kind == "keeps the line":
                 before = ahead, h
             shrink = ((1 - a_s) / (1 - a_t)).sqrt()
@@ -149,6 +154,20 @@ DPM_SOLVER = Exercise(
             solver_slip("first one kept"),
             "the estimate of the first step is used throughout; it has to be the one "
             "just before",
+        ),
+        "first estimate kept": (
+            solver_slip("first estimate kept"),
+            "the estimate of the first step is never replaced; keep that of each step "
+            "for the next",
+        ),
+        "first length kept": (
+            solver_slip("first length kept"),
+            "the length Δ' of the first step is never replaced; keep that of each step "
+            "for the next",
+        ),
+        "last step too": (
+            solver_slip("last step too"),
+            "the last step, too, follows the line, with Δ infinite; it takes x0 itself",
         ),
         "keeps the line": (
             solver_slip("keeps the line"),

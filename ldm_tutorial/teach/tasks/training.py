@@ -118,6 +118,10 @@ CACHED = Exercise(
             from_cache(halves=lambda m: m.chunk(2, dim=1)[::-1]),
             "mean and logvar are exchanged: the mean is in the first channels",
         ),
+        "halves of the batch": (
+            from_cache(halves=lambda m: m.chunk(2)),
+            "the batch was cut in two; the channels are dimension 1, .chunk(2, dim=1)",
+        ),
         "every other channel": (
             from_cache(halves=lambda m: (m[:, ::2], m[:, 1::2])),
             "every other channel was taken; the first half of them is the mean",

@@ -61,7 +61,7 @@ def wiring_slip(kind: str):
         if kind == "product":
             emb = unet.time_embedding(t) * unet.class_embedding(y)
         h = unet.stem(z_t)
-        skips = [h]
+        skips = [] if kind == "stem not kept" else [h]
         for layers in unet.down:
             h = apply(layers, h, emb)
             skips.append(h)
@@ -69,7 +69,7 @@ def wiring_slip(kind: str):
             h = apply(unet.middle, h, emb)
         for layers in unet.up:
             if isinstance(layers[0], ResBlock):
-                skip = skips.pop()
+                skip = skips.pop(0 if kind == "oldest first" else -1)
                 pair = [skip, h] if kind == "skip first" else [h, skip]
                 if kind == "no skips":
                     pair = [h, torch.zeros_like(skip)]
@@ -156,6 +156,16 @@ UNET_FORWARD = Exercise(
         "no skips": (
             wiring_slip("no skips"),
             "what was kept on the way down does not arrive on the way up",
+        ),
+        "oldest first": (
+            wiring_slip("oldest first"),
+            "the oldest of the kept arrays was taken first; the way up begins with the "
+            "last one, .pop()",
+        ),
+        "stem not kept": (
+            wiring_slip("stem not kept"),
+            "the output of the stem was not kept, so the list is empty before the way "
+            "up ends",
         ),
         "no end": (
             wiring_slip("no end"),
