@@ -54,6 +54,10 @@ def posterior_slip(mean: str = "", variance: str = ""):
             "bar at z_t": (from_x0 * x0 + a_t.sqrt() * (1 - a_s) * z_t) / (1 - a_t),
             "by 1 - a_s": (from_x0 * x0 + from_z * z_t) / (1 - a_s),
             "forward": z_t / alpha.sqrt(),
+            "by variances": (
+                (1 - a_s) * a_s.sqrt() * x0 + beta / alpha * z_t / alpha.sqrt()
+            )
+            / (1 - a_s + beta / alpha),
         }
         variances = {"": v, "beta": beta, "std": v.sqrt(), "log": v.log()}
         variances["turned"] = beta * (1 - a_t) / (1 - a_s)
@@ -156,6 +160,11 @@ POSTERIOR = Exercise(
         "likelihood alone": (
             posterior_slip(mean="forward"),
             "the mean is that of the second Gaussian alone; x0 has its say, too",
+        ),
+        "weighed by variances": (
+            posterior_slip(mean="by variances"),
+            "the two means were weighed by their variances; the precisions are one "
+            "over them",
         ),
         "precision": (
             posterior_slip(variance="precision"),

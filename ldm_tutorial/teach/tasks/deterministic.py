@@ -223,6 +223,8 @@ def calls(f) -> bool | str:
         return "the denoiser was given places in the list of times, not the times"
     if seen == times[1:] or seen[: steps - 1] == times[1:]:
         return "the denoiser was asked at the end of each step; z is at its beginning"
+    if seen == list(range(len(schedule)))[::-1]:
+        return "it went through every time of the schedule, not only timesteps(steps)"
     if len(seen) > steps and list(dict.fromkeys(seen)) == times:
         return f"the denoiser was called {len(seen)} times in {steps} steps"
     if len(seen) == steps:
@@ -240,6 +242,8 @@ def ddim_slip(kind: str):
             times = times[::-1]
             ends = [*times[1:], None]
         for t, s in zip(times, ends, strict=True):
+            if kind == "wraps around":
+                s = times[times.index(t) - 1]
             if kind == "one less":
                 s = t - 1 if t > 0 else None
             if kind == "last step left out" and s is None:
@@ -253,7 +257,10 @@ def ddim_slip(kind: str):
                 eps = torch.randn_like(z)
             if kind == "noise at the end" and s is None:
                 a_s = schedule.alpha_bar[0]
+            if kind == "ends in noise" and s is None:
+                a_s = torch.tensor(0.0)
             z = a_s.sqrt() * x0 + (1 - a_s).sqrt() * eps
+            z = x0 if kind == "guess alone" else z
             if kind == "one jump":
                 return z
         return z
@@ -333,6 +340,20 @@ SAMPLER = Exercise(
         "always z_T": (
             ddim_slip("always z_T"),
             "the denoiser was shown z_T in every step; show it the array as it is now",
+        ),
+        "guess alone": (
+            ddim_slip("guess alone"),
+            "each step goes all the way to the guess; it has to be mixed with the "
+            "noise again",
+        ),
+        "ends in noise": (
+            ddim_slip("ends in noise"),
+            "ᾱ is 0 at the end of the last step; at the clean array it is 1",
+        ),
+        "wraps around": (
+            ddim_slip("wraps around"),
+            "each step goes to times[i - 1], the time before it in the list, and the "
+            "first to the last one",
         ),
         "one jump": (
             ddim_slip("one jump"),

@@ -294,6 +294,15 @@ X0 = Exercise(
             lambda z, eps, a: (z - (1 - a) * eps) / a.sqrt(),
             "the noise's share is the root of 1 - ᾱ; the root is missing",
         ),
+        "one minus a root": (
+            lambda z, eps, a: (z - (1 - a.sqrt()) * eps) / a.sqrt(),
+            "the noise's share is the root of 1 - ᾱ, not 1 minus the root of ᾱ",
+        ),
+        "root of the noise missing after division": (
+            lambda z, eps, a: z / a.sqrt() - (1 - a) / a * eps,
+            "the noise's share, divided, is the root of (1 - ᾱ) / ᾱ; the root is "
+            "missing",
+        ),
         "multiplied": (
             lambda z, eps, a: (z - (1 - a).sqrt() * eps) * a.sqrt(),
             "multiplied by the root of ᾱ; divide",

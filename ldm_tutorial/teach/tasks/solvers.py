@@ -48,6 +48,9 @@ def solver_slip(kind: str):
             eps = denoiser(z, torch.full((len(z),), t))
             x0 = (z - (1 - a_t).sqrt() * eps) / a_t.sqrt()
             h = half_log_snr(a_s) - half_log_snr(a_t)
+            h = a_s - a_t if kind == "in alpha-bar" else h
+            if kind == "in t":
+                h = torch.tensor(float(t - (s or 0)))
             ahead = x0
             there = s is not None or kind == "last step too"
             if before is not None and there and kind != "first order":
@@ -58,6 +61,8 @@ def solver_slip(kind: str):
                 ratio = -ratio if kind == "backwards" else ratio
                 ratio = torch.full_like(ratio, 0.5) if kind == "even steps" else ratio
                 ahead = x0 + ratio * (x0 - x0_before)
+                if kind == "from the old one":
+                    ahead = x0_before + ratio * (x0 - x0_before)
             first_x0, first_h = before or (x0, h)
             before = x0, h
             if kind in ("first one kept", "first estimate kept"):
@@ -67,6 +72,7 @@ def solver_slip(kind: str):
             if kind == "keeps the line":
                 before = ahead, h
             shrink = ((1 - a_s) / (1 - a_t)).sqrt()
+            shrink = shrink**2 if kind == "variances" else shrink
             z = shrink * z + (a_s.sqrt() - shrink * a_t.sqrt()) * ahead
         return z
 
@@ -164,6 +170,22 @@ DPM_SOLVER = Exercise(
             solver_slip("first length kept"),
             "the length Δ' of the first step is never replaced; keep that of each step "
             "for the next",
+        ),
+        "in alpha-bar": (
+            solver_slip("in alpha-bar"),
+            "the lengths of the steps were measured in ᾱ; measure them in λ",
+        ),
+        "in t": (
+            solver_slip("in t"),
+            "the lengths of the steps were measured in t; measure them in λ",
+        ),
+        "from the old one": (
+            solver_slip("from the old one"),
+            "the line begins at the estimate of the step before; it goes on from x0",
+        ),
+        "variances": (
+            solver_slip("variances"),
+            "σ is the root of 1 - ᾱ; the ratio of the two σ lacks its root",
         ),
         "last step too": (
             solver_slip("last step too"),

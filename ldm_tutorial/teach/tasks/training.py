@@ -118,6 +118,10 @@ CACHED = Exercise(
             from_cache(halves=lambda m: m.chunk(2, dim=1)[::-1]),
             "mean and logvar are exchanged: the mean is in the first channels",
         ),
+        "mean taken last": (
+            from_cache(norm=lambda raw, mean, std: raw / std - mean),
+            "the mean was subtracted after the division; subtract it first",
+        ),
         "halves of the batch": (
             from_cache(halves=lambda m: m.chunk(2)),
             "the batch was cut in two; the channels are dimension 1, .chunk(2, dim=1)",

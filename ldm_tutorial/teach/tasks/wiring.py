@@ -61,14 +61,19 @@ def wiring_slip(kind: str):
         if kind == "product":
             emb = unet.time_embedding(t) * unet.class_embedding(y)
         h = unet.stem(z_t)
-        skips = [] if kind == "stem not kept" else [h]
+        skips = [] if kind in ("stem not kept", "kept before") else [h]
         for layers in unet.down:
+            if kind == "kept before":
+                skips.append(h)
             h = apply(layers, h, emb)
-            skips.append(h)
+            if kind != "kept before":
+                skips.append(h)
         for _ in range({"no middle": 0, "middle twice": 2}.get(kind, 1)):
             h = apply(unet.middle, h, emb)
+        if kind == "middle kept":
+            skips.append(h)
         for layers in unet.up:
-            if isinstance(layers[0], ResBlock):
+            if isinstance(layers[0], ResBlock) or kind == "every stage":
                 skip = skips.pop(0 if kind == "oldest first" else -1)
                 pair = [skip, h] if kind == "skip first" else [h, skip]
                 if kind == "no skips":
@@ -161,6 +166,19 @@ UNET_FORWARD = Exercise(
             wiring_slip("oldest first"),
             "the oldest of the kept arrays was taken first; the way up begins with the "
             "last one, .pop()",
+        ),
+        "kept before": (
+            wiring_slip("kept before"),
+            "each array was kept before its stage; keep what comes out of the stage",
+        ),
+        "middle kept": (
+            wiring_slip("middle kept"),
+            "the output of the middle was kept, too; it is `h` already",
+        ),
+        "every stage": (
+            wiring_slip("every stage"),
+            "every stage on the way up took an array; only those that begin with a "
+            "ResBlock do",
         ),
         "stem not kept": (
             wiring_slip("stem not kept"),
