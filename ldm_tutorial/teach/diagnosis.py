@@ -14,20 +14,22 @@ from ldm_tutorial.teach.kinds import (
     fail_alike,
     localised,
     once_too_often,
-    same,
     without_effect,
 )
 from ldm_tutorial.teach.task import (
-    Case,
     Exercise,
-    Measured,
     Run,
     attempt,
     measured,
     numbers,
     values,
 )
-from ldm_tutorial.teach.terms import one_result, other_factor, reduced
+from ldm_tutorial.teach.terms import (
+    one_result,
+    other_factor,
+    reduced,
+    returned_as_it_came,
+)
 from ldm_tutorial.teach.words import figure
 
 FACTORS = (
@@ -168,21 +170,16 @@ def pattern(exercise: Exercise, runs: list[Run], given: list[list[Tensor]]) -> s
         return ""
     if len(got) > 1 and not bool(got.any()):
         return "it returns zero, whatever it is given"
-    for i, name in enumerate(exercise.arguments):
-        pairs = zip(runs, given, strict=True)
-        if all(same(g, untouched(r.case, i), r.case) for r, g in pairs):
-            return f"it returns {name} as it came"
-    if sentence := cut(got, want) or moved_about(given, wanted):
+    if sentence := (
+        returned_as_it_came(exercise, runs, "returns")
+        or cut(got, want)
+        or moved_about(given, wanted)
+    ):
         return sentence
     usable = want.abs() > 1e-9
     if int(usable.sum()) < 2:
         return ""
     return relation(got, want, usable)
-
-
-def untouched(case: Case, i: int) -> Measured:
-    args = case.make()
-    return values(args[i]) if i < len(args) else None
 
 
 def moved_about(given: list[list[Tensor]], wanted: list[list[Tensor]]) -> str:

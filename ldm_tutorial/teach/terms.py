@@ -100,7 +100,7 @@ def one_result(
     alone = replace(exercise, reference=one_of(exercise.reference, i))
     mine, true = ([only(r, i) for r in side] for side in (runs, right))
     sentence = (
-        returned_as_it_came(alone, mine)
+        returned_as_it_came(alone, mine, "is")
         or changed_argument(alone, one_of(function, i), mine, true)
         or once_too_often(alone, one_of(function, i), mine)
         or other_factor(alone, mine, true)
@@ -118,10 +118,10 @@ def one_of(function: Callable, i: int) -> Callable:
     return other
 
 
-def returned_as_it_came(exercise: Exercise, runs: list[Run]) -> str:
+def returned_as_it_came(exercise: Exercise, runs: list[Run], verb: str) -> str:
     for i, name in enumerate(exercise.arguments):
         if alike(runs, lambda *args, i=i: args[i]):
-            return f"it is {name} as it came"
+            return f"it {verb} {name} as it came"
     return ""
 
 
