@@ -6,6 +6,8 @@ r"""Small repairs of what the theme and its extensions write into a page.
   general label hid from screen readers.
 * The number of an equation of several lines, \tag{3.1}, stands behind the environment
   that Sphinx puts around its lines, inside which MathJax takes none.
+* A plot stands in a box of its own, which scrolls on a phone, so that its letters keep
+  a size that can be read; a keyboard reaches it.
 * The items of the bibliography are items of a list, as its container says it is.
 """
 
@@ -21,6 +23,10 @@ NUMBERED = re.compile(
     r"((?:(?!\\end\{split\}).)*\\end\{split\})",
     flags=re.DOTALL,
 )
+PLOT = re.compile(
+    r'^<img alt="[^>]*" src="[^">]*_images/[^">]*\.png" />$', re.MULTILINE
+)
+BOX = r'<div class="ldm-plot" role="group" aria-label="Plot" tabindex="0">\g<0></div>'
 
 
 def mended(body, badge):
@@ -28,6 +34,7 @@ def mended(body, badge):
     for wrong, right in REPAIRS.items():
         body = body.replace(wrong, right)
     body = NUMBERED.sub(r"\1\3\2", body)
+    body = PLOT.sub(BOX, body)
     local = f'src="{badge}" width="117" height="20"'
     return body.replace(f'src="{REMOTE_BADGE}"', local)
 

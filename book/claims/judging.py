@@ -85,8 +85,8 @@ JUDGING = [
     ),
     Claim(
         PAGE,
-        "The dots of DPM-Solver++ lie below those of DDIM, but nowhere by more than both "
-        "intervals together",
+        "The dots of DPM-Solver++ lie below those of DDIM, but nowhere by more than "
+        "both intervals together",
         tuple(map(sampler, ("ddim", "dpm-solver++"))),
         lambda ddim, dpm: all(
             equal(q, dpm["nfe"][k], "frechet") for k, q in ddim["nfe"].items()

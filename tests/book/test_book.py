@@ -283,6 +283,17 @@ def test_the_number_of_an_equation_stands_behind_its_lines():
     assert mend_pages.mended(alone, "") == alone
 
 
+def test_a_plot_has_a_box_that_a_keyboard_reaches():
+    """Pictures inside a line, such as a badge, have none."""
+    plot = '<img alt="Two curves." src="_images/0a.png" />'
+    boxed = mend_pages.mended(f"<div>\n{plot}\n</div>", "")
+    assert re.fullmatch(
+        rf'<div>\n<div class="ldm-plot"[^>]* tabindex="0">{plot}</div>\n</div>', boxed
+    )
+    inline = f"<p>{plot}</p>"
+    assert mend_pages.mended(inline, "") == inline
+
+
 def test_the_badge_that_is_mended_is_the_one_that_chapters_have():
     assert f"({mend_pages.REMOTE_BADGE})" in maker.colab_badge("x")
 
