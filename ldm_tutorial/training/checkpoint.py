@@ -90,7 +90,9 @@ def read_checkpoint(out: Path) -> dict[str, Any] | None:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             saved = torch.load(path, map_location="cpu", weights_only=True, mmap=True)
-        good = all(isinstance(saved[name], kind) for name, kind in PARTS.items())
+        good = isinstance(saved, dict) and all(
+            isinstance(saved[name], kind) for name, kind in PARTS.items()
+        )
         if good and saved["step"] >= 0:
             return saved
     except Exception:  # a broken file makes torch fail in many ways
