@@ -43,9 +43,7 @@ def random_case(seed: int) -> tuple:
     return (*random_table(seed), 3072, 256)
 
 
-SMALL = table(
-    (1.0, 9.0, 0.5), (10.0, 5.0, 1.5), (100.0, 6.0, 0.1), (1000.0, 30.0, 40.0)
-)
+SMALL = ((1.0, 9.0, 0.5), (10.0, 5.0, 1.5), (100.0, 6.0, 0.1), (1000.0, 30.0, 40.0))
 
 
 def weight_slip(kind: str):
@@ -105,7 +103,7 @@ CHOOSE_WEIGHT = Exercise(
     lines="3-4 lines",
     cases=(
         Case(
-            lambda: (*SMALL, 100, 25),
+            lambda: (*table(*SMALL), 100, 25),
             expected=25.0,
             note="weights 1, 10, 100, 1000, distances 9, 5, 6, 30, intervals 0.5, "
             "1.5, 0.1, 40, pixel_values = 100, latent_elements = 25",

@@ -1,6 +1,7 @@
 """The exercise on the training objective: a loss whose inner workings are watched."""
 
 from collections.abc import Callable
+from functools import partial
 
 import torch
 from torch import Tensor
@@ -37,8 +38,8 @@ def gaussian(n: int, seed: int = 1) -> Tensor:
     return MEAN + SPREAD * randn(seed, n, 1, 3, 2)
 
 
-def with_exact(schedule: NoiseSchedule):
-    return lambda: (exact(schedule), schedule, gaussian(8000))
+def with_exact(schedule: Callable[[], NoiseSchedule]):
+    return lambda: (exact(schedule()), schedule(), gaussian(8000))
 
 
 class Watch:
@@ -191,7 +192,7 @@ def slip(kind: str = ""):
     return f
 
 
-LONG, SHORT = NoiseSchedule.linear(), NoiseSchedule.cosine(200)
+LONG, SHORT = NoiseSchedule.linear, partial(NoiseSchedule.cosine, 200)
 
 DIFFUSION_LOSS = Exercise(
     name="diffusion_loss",
@@ -212,7 +213,7 @@ DIFFUSION_LOSS = Exercise(
     lines="5-6 lines",
     cases=(
         Case(
-            lambda: (silent, LONG, randn(2, 2000, 4, 4, 4)),
+            lambda: (silent, LONG(), randn(2, 2000, 4, 4, 4)),
             expected=1.0,
             note="a denoiser that always answers 0, and 2,000 random latents",
             rtol=0.0,
@@ -220,14 +221,14 @@ DIFFUSION_LOSS = Exercise(
         ),
         Case(
             with_exact(LONG),
-            expected=least(LONG),
+            expected=least(LONG()),
             note="the exact denoiser of Gaussian data, linear schedule, 8,000 latents",
             rtol=0.0,
             atol=0.02,
         ),
         Case(
             with_exact(SHORT),
-            expected=least(SHORT),
+            expected=least(SHORT()),
             note="the exact denoiser of Gaussian data, a cosine schedule of 200 times",
             rtol=0.0,
             atol=0.025,
