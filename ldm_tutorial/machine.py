@@ -37,7 +37,7 @@ def best_device() -> torch.device:
 
 def computes_bf16(device: torch.device) -> bool:
     """Whether bfloat16 saves time here. A CPU without instructions for it (AVX2 alone,
-    say) computes it all the same, and up to thirty times slower than float32."""
+    say) computes it all the same, many times slower than float32."""
     if device.type != "cpu":
         return True
     known = getattr(torch.ops.mkldnn, "_is_mkldnn_bf16_supported", None)

@@ -100,14 +100,12 @@ def load_folder(
     """
     check_split(split)
     frame = Framing(size, **framing)
-    folder, bad = check_folder(folder), frozenset[str]()
-    if skip_bad:
-        known: Look | None = look(folder, files_of(folder).found.images, frame)
-        assert known is not None
-        bad = frozenset(known.bad)
-    else:
-        known = remembered(folder, frame)
-    found, layout = files_of(folder).without(bad)
+    folder = check_folder(folder)
+    files = files_of(folder)
+    images = files.found.images
+    known = look(folder, images, frame) if skip_bad else remembered(folder, frame)
+    bad = known.bad if skip_bad and known else ()
+    found, layout = files.without(frozenset(bad))
     items = layout.images.get(split) or layout.images["train"]
     return FolderDataset(ImageFiles(folder, items, frame), frame, layout, found, known)
 
@@ -136,17 +134,17 @@ class Files:
         return self.layouts[bad]
 
 
-last: list[Files] = []  # the folder that was read last: a command asks for it often
+latest: list[Files] = []  # the folder that was read last: a command asks for it often
 
 
 def files_of(folder: Path) -> Files:
     """The files of a folder, which is read anew if any has come or gone."""
     place = os.path.realpath(folder)
-    for known in last:
+    for known in latest:
         if known.place == place and known.found.still_holds():
             return known
-    last[:] = [Files(folder, place, find_files(folder))]
-    return last[0]
+    latest[:] = [Files(folder, place, find_files(folder))]
+    return latest[0]
 
 
 NAMED_AT_MOST = 50  # files in one message

@@ -207,11 +207,10 @@ def autocast(device: torch.device, config: TrainConfig) -> torch.autocast:
     """
     if device.type == "cpu" and config.precision == "fp16":
         raise ValueError("precision='fp16' needs a GPU; on a CPU give no or bf16")
-    half = config.precision == "fp16"
-    half |= config.precision == "bf16" and computes_bf16(device)
-    return torch.autocast(
-        device.type, HALF.get(config.precision, torch.bfloat16), enabled=half
-    )
+    dtype = HALF.get(config.precision)
+    if dtype == torch.bfloat16 and not computes_bf16(device):
+        dtype = None
+    return torch.autocast(device.type, dtype or torch.bfloat16, enabled=bool(dtype))
 
 
 def forked_random_state(device: torch.device) -> Any:

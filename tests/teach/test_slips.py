@@ -91,23 +91,15 @@ def oldest_first(unet, z_t, t, y):
         ("sampler", given_places, "places in the list of times"),
         ("train", rebinding, "the average never moves"),
         ("unet_forward", oldest_first, "the oldest of the kept arrays"),
-    ],
-)
-def test_a_property_may_name_the_slip_and_so_may_an_error(name, answer, words):
-    verdict = judge(EXERCISES[name], answer)
-    assert verdict.status == "wrong" and words in verdict.headline
-
-
-@pytest.mark.parametrize(
-    ("name", "answer", "words"),
-    [
+        # These once passed.
         ("perceptual", root_of_a_sum, "it lacks a property"),
         ("kl", capped, "the slip is in what it does with mu"),
         ("choose_weight", least_upper_end, "in what it does with intervals"),
         ("ddpm_step", one_noise_for_all_channels, "it lacks a property"),
     ],
 )
-def test_what_once_passed_is_wrong(name, answer, words):
+def test_a_wrong_answer_hears_what_is_wrong(name, answer, words):
+    """From a property that tells its slip, from an error, or from the comparison."""
     verdict = judge(EXERCISES[name], answer)
     assert verdict.status == "wrong" and words in verdict.headline
 
