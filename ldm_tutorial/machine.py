@@ -36,12 +36,18 @@ def best_device() -> torch.device:
 
 
 def computes_bf16(device: torch.device) -> bool:
-    """Whether bfloat16 saves time here. A CPU without instructions for it (AVX2 alone,
-    say) computes it all the same, many times slower than float32."""
+    """Whether bfloat16 saves time here. A CPU without instructions for it computes it
+    all the same, several times slower than float32, and an Intel or AMD one that knows
+    AVX-512 may have none."""
     if device.type != "cpu":
         return True
     known = getattr(torch.ops.mkldnn, "_is_mkldnn_bf16_supported", None)
-    return torch.backends.mkldnn.is_available() and known is not None and known()
+    if not torch.backends.mkldnn.is_available() or known is None or not known():
+        return False
+    if platform.machine().lower() not in ("x86_64", "amd64"):
+        return True
+    instructions = ("_is_avx512_bf16_supported", "_is_amx_tile_supported")
+    return any(getattr(torch.cpu, name, bool)() for name in instructions)
 
 
 def memory() -> int:

@@ -1,5 +1,7 @@
 """Which device is chosen."""
 
+import platform
+
 import pytest
 import torch
 
@@ -46,8 +48,23 @@ def test_more_processes_than_devices_are_refused(devices):
         best_device()
 
 
-@pytest.mark.parametrize("known", [True, False])
-def test_bf16_is_for_cpus_that_have_instructions_for_it(known, monkeypatch):
-    monkeypatch.setattr(torch.ops.mkldnn, "_is_mkldnn_bf16_supported", lambda: known)
-    assert computes_bf16(torch.device("cpu")) == known
+@pytest.mark.parametrize(
+    "library, machine, has, wanted",
+    [
+        (True, "x86_64", "_is_avx512_bf16_supported", True),
+        (True, "AMD64", "_is_amx_tile_supported", True),
+        (True, "x86_64", None, False),  # AVX-512 without bf16: four times slower
+        (False, "x86_64", None, False),
+        (True, "aarch64", None, True),
+        (False, "arm64", None, False),
+    ],
+)
+def test_bf16_is_for_cpus_that_have_instructions_for_it(
+    library, machine, has, wanted, monkeypatch
+):
+    monkeypatch.setattr(torch.ops.mkldnn, "_is_mkldnn_bf16_supported", lambda: library)
+    monkeypatch.setattr(platform, "machine", lambda: machine)
+    for name in ("_is_avx512_bf16_supported", "_is_amx_tile_supported"):
+        monkeypatch.setattr(torch.cpu, name, lambda name=name: name == has)
+    assert computes_bf16(torch.device("cpu")) == wanted
     assert computes_bf16(torch.device("cuda"))
