@@ -23,6 +23,7 @@ from ldm_tutorial.codec import LatentCodec
 from ldm_tutorial.cost.efficiency import count_parameters
 from ldm_tutorial.data import Images, whole
 from ldm_tutorial.data.card import card, is_folder
+from ldm_tutorial.data.folder import digests
 from ldm_tutorial.disk import get, read_json
 from ldm_tutorial.evaluation.batched import draw, each_class
 from ldm_tutorial.landscapes.dataset import Landscapes
@@ -47,10 +48,13 @@ VALIDATED = 256  # held-out images that the validation loss is a mean over
 
 @contextmanager
 def training_bar(
-    options: Namespace, steps: int, board: Board | None = None
+    options: Namespace,
+    steps: int,
+    board: Board | None = None,
+    images: dict[str, str] | None = None,
 ) -> Iterator[dict[str, Any]]:
-    """Callbacks for the training loop that draw a progress bar on stderr, and feed
-    TensorBoard. Afterwards ``options.cpu_seconds`` is the time
+    """Callbacks for the training loop that draw a progress bar on stderr, feed
+    TensorBoard and note the ``images``. Afterwards ``options.cpu_seconds`` is the time
     of all cores that this process has used, or None for a run that went on."""
     from tqdm.auto import tqdm
 
@@ -59,6 +63,8 @@ def training_bar(
     def on_start(step: int) -> None:
         began.append(step)
         silent = not is_main_process()
+        if images and not silent:
+            folder.keep_images(options.out, images)
         bars.append(tqdm(total=steps, initial=step, unit="step", disable=silent))
 
     def on_log(line: Log) -> None:
@@ -95,10 +101,10 @@ def train_vae(options: Namespace) -> None:
     recipe = recipes.VAERecipe(**recipe_options(options))
     if finished(options, folder.settings(recipe)):
         return
-    introduce(recipe, options.out)
+    images = introduce(recipe, options.out)
     board = board_of(options)
     shown = watching(options, recipe, reconstructions, board)
-    with training_bar(options, recipe.train.steps, board) as callbacks:
+    with training_bar(options, recipe.train.steps, board, images) as callbacks:
         codec, log = fit.train_vae(recipe, options.out, **callbacks, **shown)
     if is_main_process():
         report = record(recipe, codec.vae, log)
@@ -134,10 +140,10 @@ def train_ldm(options: Namespace) -> None:
         codec = read_model(LatentCodec, options.vae)
     if finished(options, folder.settings(recipe, codec)):
         return
-    introduce(recipe, options.out)
+    images = introduce(recipe, options.out)
     board = board_of(options)
     shown = watching(options, recipe, samples, board)
-    with training_bar(options, recipe.train.steps, board) as callbacks:
+    with training_bar(options, recipe.train.steps, board, images) as callbacks:
         model, log = fit.train_ldm(recipe, codec, options.out, **callbacks, **shown)
     if is_main_process():
         report = record(recipe, model.unet, log)
@@ -151,13 +157,18 @@ def train_ldm(options: Namespace) -> None:
         finish(options, model, report)
 
 
-def introduce(recipe: VAERecipe | LDMRecipe, out: Path) -> None:
+def introduce(recipe: VAERecipe | LDMRecipe, out: Path) -> dict[str, str]:
     """Look at the images, and say what was found, and what has changed since the run
-    was begun; complain now about what would be missed at the end."""
+    was begun; complain now about what would be missed at the end.
+
+    Returns:
+        Digests of the images of a folder, by name, as far as they are known.
+    """
     check_batch(recipes.numbers_at_once(recipe))
     recipe.load("test")
+    images: dict[str, str] = {}
     if not is_main_process():
-        return
+        return images
     if not is_folder(recipe):
         n = len(recipe.load("train", recipe.length)) * (1 + recipe.flip)
     else:
@@ -165,9 +176,10 @@ def introduce(recipe: VAERecipe | LDMRecipe, out: Path) -> None:
             found = card(recipe, progress)
         n = found.used * (1 + recipe.flip)
         if found.bad:  # the training names them
-            return
+            return images
         print(found.line(), file=sys.stderr)
-        for change in folder.what_changed(out, folder.settings(recipe), n):
+        images = digests(recipe.load("train", recipe.length))
+        for change in folder.what_changed(out, folder.settings(recipe), n, images):
             print(f"since this run was begun: {printable(change)}", file=sys.stderr)
     if recipe.train.precision == "bf16" and not computes_bf16(best_device()):
         print(
@@ -181,6 +193,7 @@ def introduce(recipe: VAERecipe | LDMRecipe, out: Path) -> None:
             "train on: every batch repeats them",
             file=sys.stderr,
         )
+    return images
 
 
 def board_of(options: Namespace) -> Board | None:

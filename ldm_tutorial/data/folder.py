@@ -12,7 +12,7 @@ from ldm_tutorial.data.files import Found, check_folder, find_files
 from ldm_tutorial.data.images import Framing, read_image, scaled, to_square
 from ldm_tutorial.data.layout import Layout, understand
 from ldm_tutorial.data.look import Look, Progress, look, remembered
-from ldm_tutorial.data.sets import ImageDataset
+from ldm_tutorial.data.sets import ImageDataset, Images
 from ldm_tutorial.data.splits import check_split
 
 if TYPE_CHECKING:
@@ -155,6 +155,16 @@ def look_at(data: FolderDataset, progress: Progress | None = None) -> Look:
     files = data.source
     data.known = look(files.folder, data.found.images, data.framing, progress)
     return data.known
+
+
+def digests(data: Images) -> dict[str, str]:
+    """What a look has noted of the images of a folder: a digest of each by its name.
+    Nothing of so many that they were not decoded, nor of other data sets."""
+    if not isinstance(data, FolderDataset) or data.known is None:
+        return {}
+    paths, facts = data.source.paths, data.known.facts
+    names = [paths[i] for i in data.indices]
+    return {name: facts[name].digest for name in names if name in facts}
 
 
 def refuse_bad(data: FolderDataset) -> None:

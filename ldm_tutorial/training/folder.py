@@ -48,7 +48,7 @@ WRITTEN: tuple[str, ...] = (
     "model.safetensors",
     "config.json",
 )
-WRITTEN += ("recipe.json", "result.json", "train_config.json")
+WRITTEN += ("recipe.json", "result.json", "train_config.json", "images.json")
 LONGEST_LOG = 2**27  # bytes
 
 
@@ -253,8 +253,25 @@ def same_kind_of_data(saved: Any, asked: dict[str, Any]) -> bool:
     return not own and old not in NAMES and new not in NAMES
 
 
-def what_changed(out: Path, described: dict[str, Any], images: int) -> list[str]:
-    """What is different since a run was begun, though it goes on: in words."""
+def keep_images(out: Path, images: dict[str, str]) -> None:
+    """Note which images a run is trained on: a digest of each by its name."""
+    if images:
+        write_json(out / "images.json", images)
+
+
+def what_changed(
+    out: Path,
+    described: dict[str, Any],
+    images: int,
+    digests: dict[str, str] | None = None,
+) -> list[str]:
+    """What is different since a run was begun, though it goes on: in words.
+
+    Args:
+        described: its settings now.
+        images: how many there are now to train on.
+        digests: of these images by name, as ``keep_images`` noted them.
+    """
     try:
         saved = read_json(out / "recipe.json")
         before = read_json(out / "train_config.json")["images"]
@@ -271,7 +288,31 @@ def what_changed(out: Path, described: dict[str, Any], images: int) -> list[str]
         )
     if before != images:
         changes.append(f"there were {before} images to train on, and now {images}")
-    return changes
+    try:
+        noted = read_json(out / "images.json", longest=LONGEST_LOG)
+    except (OSError, ValueError):
+        return changes
+    return changes + other_images(noted, digests or {})
+
+
+def other_images(old: dict[str, str], new: dict[str, str]) -> list[str]:
+    """Which images came, went, or are not what they were, in words; nothing is said
+    where one side is not known."""
+    if not old or not new:
+        return []
+    found = {
+        "gone": sorted(old.keys() - new.keys()),
+        "new": sorted(new.keys() - old.keys()),
+        "not the pictures that they were": sorted(
+            name for name in old.keys() & new.keys() if old[name] != new[name]
+        ),
+    }
+    return [
+        f"{what}: {', '.join(names[:3])}"
+        + f" and {len(names) - 3:,} more" * (len(names) > 3)
+        for what, names in found.items()
+        if names
+    ]
 
 
 def trained_on(folder: str | Path) -> dict[str, Any]:

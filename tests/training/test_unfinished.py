@@ -12,9 +12,10 @@ from tiny_recipes import LDM, VAE
 from torch.testing import assert_close
 
 from ldm_tutorial import LatentCodec, LatentDiffusion
+from ldm_tutorial.cli.main import main
 from ldm_tutorial.data import DataConfig, load_dataset
 from ldm_tutorial.training import fit, unfinished
-from ldm_tutorial.training.folder import settings, what_changed
+from ldm_tutorial.training.folder import other_images, settings, what_changed
 
 
 @pytest.fixture(scope="module")
@@ -118,6 +119,61 @@ def test_a_run_goes_on_when_its_folder_moved_and_changed(runs, photos, tmp_path)
     assert [line["step"] for line in log][-1] == 6
     assert not unfinished.is_unfinished(out)
     assert what_changed(out, settings(recipe), 31) == []
+
+
+def test_a_run_says_which_pictures_are_others_now(photos, tmp_path, capsys):
+    """One went, one came, and one was painted over: their number is what it was."""
+    place = tmp_path / "pictures"
+    shutil.copytree(photos, place)
+    given = ["train-vae", "--preset", "smoke", "--data", str(place), "--size", "16"]
+    given += ["--out", str(tmp_path / "run"), "--train.batch_size", "8"]
+    main([*given, "--train.steps", "2"])
+    assert "since this run" not in capsys.readouterr().err
+    names = sorted(json.loads((tmp_path / "run" / "images.json").read_text()))
+    assert len(names) == 32
+    gone, other = names[0], names[1]
+    new = next(f"a/{i}.png" for i in range(100, 200) if trained_on(place, f"a/{i}.png"))
+    (place / gone).rename(place / new)
+    Image.new("RGB", (16, 16), "red").save(place / other)
+    main([*given, "--train.steps", "3"])
+    said = capsys.readouterr().err.splitlines()
+    changes = [line for line in said if line.startswith("since this run was begun")]
+    said = [line.partition(": ")[2] for line in changes]
+    assert said[0].startswith("2 steps were asked for, and now 3")
+    assert said[1:] == [
+        f"gone: {gone}",
+        f"new: {new}",
+        f"not the pictures that they were: {other}",
+    ]
+    main([*given, "--train.steps", "4"])
+    said = capsys.readouterr().err
+    assert "and now 4" in said and "gone:" not in said and "pictures that" not in said
+
+
+def trained_on(folder, name):
+    """Whether an image of this name would be trained on."""
+    path = folder / name
+    Image.new("RGB", (16, 16)).save(path)
+    found = load_dataset(folder, 16).source.paths
+    path.unlink()
+    return name in found
+
+
+@pytest.mark.parametrize(
+    "old, new, said",
+    [
+        ({}, {"a": "1"}, []),
+        ({"a": "1"}, {}, []),
+        ({"a": "1"}, {"a": "1"}, []),
+        (
+            {f"{i}": "1" for i in range(9)},
+            {"8": "2"},
+            ["gone: 0, 1, 2 and 5 more", "not the pictures that they were: 8"],
+        ),
+    ],
+)
+def test_what_is_said_of_other_images(old, new, said):
+    assert other_images(old, new) == said
 
 
 def test_other_data_and_other_classes_are_refused(runs, photos, tmp_path):
