@@ -20,7 +20,8 @@ from ldm_tutorial.evaluation.leaderboard import (
 from ldm_tutorial.pipeline import LatentDiffusion
 from ldm_tutorial.text import printable
 
-FIXED = {"data": None, "size": None, "features": None, "n": 512, "seed": 0}
+FIXED = {"data": None, "size": None, "features": None, "nearest": None}
+FIXED |= {"n": 512, "seed": 0}
 
 
 def capstone(options: Namespace) -> None:
@@ -59,8 +60,7 @@ def check_options(options: Namespace) -> None:
     for name, default in FIXED.items():
         if getattr(options, name) != default:
             raise ValueError(
-                f"--{name} is fixed for the capstone, so that cards can be compared; "
-                "leave it out"
+                f"--{name}: the capstone judges all models alike; leave it out"
             )
     if options.card and not options.board:
         raise ValueError("--card reads a card for a board: add --board FILE")

@@ -28,11 +28,13 @@ from ldm_tutorial.codec import LatentCodec
 from ldm_tutorial.data import DataConfig, data_config, stream
 from ldm_tutorial.data.card import card, is_folder
 from ldm_tutorial.evaluation.batched import Progress
+from ldm_tutorial.evaluation.copies import find_copies, miniature, side_by_side
 from ldm_tutorial.evaluation.samples import judge, labels
 from ldm_tutorial.pipeline import LatentDiffusion
 from ldm_tutorial.text import printable
 from ldm_tutorial.training import folder
 
+PAIRS = 8  # of a sample and its nearest training image in a picture
 REAL = "real"  # stands for a model whose samples are held-out images
 
 
@@ -53,6 +55,8 @@ def evaluate(options: Namespace) -> None:
             raise ValueError(f"--{name} belongs to the capstone; add --capstone")
     check_number(options.n, 2, "images")
     check_seed(options.seed)
+    if options.nearest:
+        check_picture(options.nearest)
     with judging_bar() as progress:
         judged = judge_real if options.model == REAL else judge_model
         where, parts = judged(options, progress)
@@ -74,10 +78,12 @@ def judge_model(
     model = read_model(LatentCodec if is_codec else LatentDiffusion, options.model)
     if is_codec:
         refuse_sampling(options, "an autoencoder")
+        refuse_nearest(options, "an autoencoder draws no samples")
     codec = model if is_codec else model.codec
     where = data_for(options, getattr(model, "image_size", None))
     report = {}
     if not is_codec:
+        small: list[Tensor] = []
         report["samples"] = evaluation.evaluate_samples(
             model,
             where,
@@ -86,8 +92,15 @@ def judge_model(
             features=options.features,
             factors=True,
             progress=progress,
+            seen=lambda x: small.append(miniature(x)) if options.nearest else None,
             **sampling(options),
         )
+        if options.nearest:
+            samples = torch.cat(small)
+            found = find_copies(samples, where, codec, progress)
+            report["copies"] = found.report
+            shown = side_by_side(found, samples, where, min(PAIRS, len(samples)))
+            write_grid(shown, options.nearest, columns=len(shown) // 2)
     report["reconstruction"] = evaluation.evaluate_codec(
         codec, where, options.n, options.features, progress
     )
@@ -99,6 +112,7 @@ def judge_real(
 ) -> tuple[DataConfig, dict[str, Any]]:
     """Real images in place of samples: what a perfect model would get."""
     refuse_sampling(options, "real: what is judged")
+    refuse_nearest(options, "no model was trained on anything")
     where = data_config(
         {},
         data=options.data,
@@ -113,6 +127,11 @@ def judge_real(
         batches, len(y), y, where, options.features, factors=True, progress=progress
     )
     return where, {"samples": {"n": len(y)} | figures}
+
+
+def refuse_nearest(options: Namespace, why: str) -> None:
+    if options.nearest:
+        raise ValueError(f"--nearest {options.nearest}: {why}; leave --nearest out")
 
 
 BESIDE = ("_ci95", "_real", "_codec")  # what is printed beside a figure

@@ -3,7 +3,7 @@
 Images pass by in batches, so that memory holds their features and no more.
 """
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any, cast
 
 import torch
@@ -49,6 +49,7 @@ def evaluate_samples(
     features: str | None = None,
     factors: bool = False,
     progress: Progress | None = None,
+    seen: Callable[[Tensor], Any] | None = None,
     **options: Any,
 ) -> dict[str, Any]:
     """Quality of ``n`` samples, beside the numbers that real images get.
@@ -61,6 +62,7 @@ def evaluate_samples(
         factors: add the factor report, if the data are landscapes of 64 pixels and the
             model has their classes. It takes a minute or two.
         progress: as in ``evaluate_codec``.
+        seen: called with every batch of samples.
         options: of ``LatentDiffusion.sample``, such as ``sampler``.
     """
     held_out = data.load("validation", n)
@@ -76,8 +78,18 @@ def evaluate_samples(
         return decoded(model.codec, x, generator)
 
     report = {"n": n, "steps": steps, "guidance_scale": guidance_scale} | options
-    batches = counted(batches, "samples", n, progress)
+    batches = counted(shown_to(seen, batches), "samples", n, progress)
     return report | judge(batches, n, asked, data, features, codec, factors, progress)
+
+
+def shown_to(
+    seen: Callable[[Tensor], Any] | None, batches: Iterable[Tensor]
+) -> Iterator[Tensor]:
+    """The batches, each shown to ``seen`` if there is one."""
+    for x in batches:
+        if seen:
+            seen(x)
+        yield x
 
 
 @torch.no_grad()

@@ -4,8 +4,10 @@ from dataclasses import asdict, replace
 from functools import partial
 from pathlib import Path
 
+from ldm_tutorial.machine import best_device
 from ldm_tutorial.records import Row
 from ldm_tutorial.storage import config_to_dict
+from ldm_tutorial.studies.reconstructions import look
 from ldm_tutorial.studies.study import (
     Arm,
     Pictures,
@@ -48,7 +50,7 @@ def loss_recipe(scale: Scale, name: str) -> VAERecipe:
 
 def fine_tune(scale: Scale, name: str, folder: Path) -> tuple[Row, Pictures]:
     recipe = loss_recipe(scale, name)
-    codec = trained_vae(recipe, folder / "vae")
-    row = {"recipe": config_to_dict(recipe)}
-    row |= describe_vae(codec, scale, recipe.train) | {"loss": asdict(recipe.loss)}
+    codec = trained_vae(recipe, folder / "vae").to(best_device())
+    row = {"recipe": config_to_dict(recipe), "loss": asdict(recipe.loss)}
+    row |= describe_vae(codec, scale, recipe.train) | look(scale.judged, codec)
     return row, {"reconstruction": reconstructed(codec)}

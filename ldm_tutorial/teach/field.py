@@ -13,7 +13,7 @@ PARTS: list[tuple[str, str, str, list[list[Work]]]] = [
         BLUE,
         [
             [("LDM", "f = 8, C = 4")],
-            [("SDXL", "trained for longer")],
+            [("SDXL", "larger batches")],
             [("SD 3", "C = 16"), ("DC-AE", "f = 32 to 128")],
             [
                 ("SE, EQ-VAE", "half z is half x"),

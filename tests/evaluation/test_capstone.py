@@ -222,8 +222,11 @@ def test_the_command_judges_and_puts_the_card_on_a_board(
     [
         ("--capstone --model ldm-f8", "ldm-f8 is shipped; train a model of your own"),
         ("--capstone --model /nowhere", "no model at '/nowhere'"),
-        ("--capstone --seed 1 --model ldm-f8", "--seed is fixed for the capstone"),
-        ("--capstone -n 10 --model ldm-f8", "--n is fixed for the capstone"),
+        (
+            "--capstone --seed 1 --model ldm-f8",
+            "--seed: the capstone judges all models alike",
+        ),
+        ("--capstone -n 10 --model ldm-f8", "--n: the capstone judges all models"),
         ("--capstone --card x.json", "add --board FILE"),
         ("--capstone --card /none.json --board b.json", "cannot open or write /none"),
         ("--board b.json", "--board belongs to the capstone; add --capstone"),
