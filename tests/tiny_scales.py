@@ -15,4 +15,5 @@ TINY = replace(
     samples=24,
     steps=2,
     seconds=0.5,
+    pictures=(100, 120),
 )

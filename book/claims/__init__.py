@@ -4,9 +4,10 @@ from claims.claim import Claim, problems
 from claims.efficiency import EFFICIENCY
 from claims.judging import JUDGING
 from claims.kl import KL
+from claims.own_images import OWN_IMAGES
 from claims.pages import CHAIN, OPENING
 from claims.vae import VAE
 
-CLAIMS: list[Claim] = [*OPENING, *VAE, *KL, *JUDGING, *EFFICIENCY]
+CLAIMS: list[Claim] = [*OPENING, *VAE, *KL, *JUDGING, *EFFICIENCY, *OWN_IMAGES]
 
 __all__ = ["CHAIN", "CLAIMS", "Claim", "problems"]

@@ -15,7 +15,8 @@ from typing import Any
 
 ROOT = Path(__file__).resolve().parent.parent.parent
 RESULTS = ROOT / "data" / "results"
-PAGES = {"index": ROOT / "book" / "index.md", "README": ROOT / "README.md"}
+PAGES = {name: ROOT / "book" / f"{name}.md" for name in ("index", "own_images")}
+PAGES["README"] = ROOT / "README.md"
 
 Row = dict[str, Any]
 
@@ -25,7 +26,7 @@ class Claim:
     """A conclusion of the book.
 
     Attributes:
-        page: a chapter's name, ``index`` or ``README``.
+        page: a chapter's name, ``index``, ``own_images`` or ``README``.
         sentence: what it says, word for word.
         arms: what it rests on, ``RECORD/ARM``, or ``RECORD`` where a record is one run.
         holds: whether the arms' rows, given in this order, bear it out.

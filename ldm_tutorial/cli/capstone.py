@@ -20,8 +20,8 @@ from ldm_tutorial.evaluation.leaderboard import (
 from ldm_tutorial.pipeline import LatentDiffusion
 from ldm_tutorial.text import printable
 
-FIXED = {"data": None, "size": None, "features": None, "nearest": None}
-FIXED |= {"n": 512, "seed": 0}
+FIXED = dict[str, int | None](n=512, seed=0)
+FIXED |= dict.fromkeys(("data", "size", "features", "nearest"))
 
 
 def capstone(options: Namespace) -> None:

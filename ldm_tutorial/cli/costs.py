@@ -62,6 +62,12 @@ def reproduce(options: Namespace) -> None:
         print(f"{options.name}: {arm} is done", flush=True)
 
     path = reproduce_study(
-        options.name, options.scale, options.out, options.results, options.arms, on_arm
+        options.name,
+        options.scale,
+        options.out,
+        options.results,
+        options.arms,
+        on_arm,
+        options.data,
     )
     print(f"wrote {path}" if path else "other arms are not done yet: no record written")

@@ -99,7 +99,7 @@ def judge_model(
             samples = torch.cat(small)
             found = find_copies(samples, where, codec, progress)
             report["copies"] = found.report
-            shown = side_by_side(found, samples, where, min(PAIRS, len(samples)))
+            shown = side_by_side(found, samples, where, PAIRS)
             write_grid(shown, options.nearest, columns=len(shown) // 2)
     report["reconstruction"] = evaluation.evaluate_codec(
         codec, where, options.n, options.features, progress

@@ -177,6 +177,12 @@ def evaluate_options(parser: ArgumentParser) -> None:
         choices=list(evaluation.FEATURES),
         help="what sets of images are compared by; by default what fits the data",
     )
+    parser.add_argument(
+        "--nearest",
+        type=path,
+        help="are samples copies? Compare them with all training images, and write a "
+        "picture of the eight most alike above the images that they are like",
+    )
     sampling_options(parser, 512, "images to judge by")
     parser.add_argument("--json", action="store_true", help="print JSON")
     capstone_options(parser)
@@ -274,6 +280,11 @@ def reproduce_options(parser: ArgumentParser) -> None:
         help="folder of the record; by default data/results, for smoke that of --out",
     )
     parser.add_argument("--arms", nargs="*", default=[], help="only these")
+    parser.add_argument(
+        "--data",
+        type=str,
+        help="of own_images: a data set or a folder of pictures; landscapes by default",
+    )
 
 
 def without(options: Namespace, *names: str) -> dict[str, Any]:

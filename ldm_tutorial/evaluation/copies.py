@@ -1,11 +1,13 @@
 """Does a model give its training pictures back? Samples beside their nearest ones.
 
 Distances are root mean squares over the values of images that are shrunk to ``SIDE``
-pixels where they are larger. How near is too near? Held-out images, which nobody can
-have copied, set the measure, after they went through the codec: what it smooths away
-brings samples nearer as well.
+pixels where they are larger. Training images go through the codec first: a model has
+seen no others, and of the originals no sample can be a sharp copy. How near is too
+near? Held-out images, which nobody can have copied, set the measure, after the codec
+too.
 """
 
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -15,13 +17,19 @@ from torch import Tensor
 
 from ldm_tutorial.codec import Codec
 from ldm_tutorial.data import DataConfig, Images, stream
-from ldm_tutorial.evaluation.batched import Progress, counted, decoded, device_of
+from ldm_tutorial.evaluation.batched import (
+    Progress,
+    counted,
+    decoded,
+    device_of,
+    share,
+)
 from ldm_tutorial.evaluation.reports import interval
 
 SIDE = 32  # pixels a side at most, where images are compared
 SHOWN = 64  # and where they are shown
 NEAR = 0.05  # of the held-out images are nearer than what counts as near
-ALONE = 1 / 3  # of the distance to the second nearest (Gu et al. 2023, section 2)
+ALONE = 1 / 3  # of the distance to the second nearest (after Gu et al. 2025)
 
 
 @dataclass
@@ -49,15 +57,13 @@ def as_rows(x: Tensor) -> Tensor:
     return miniature(x, SIDE).flatten(1)
 
 
-def nearest(
-    rows: Tensor, training: Images, progress: Progress | None = None
-) -> tuple[Tensor, Tensor]:
+def nearest(rows: Tensor, training: Iterable[Tensor]) -> tuple[Tensor, Tensor]:
     """Distances (n, 2) from images as rows (n, d) to the two nearest of the training
-    images, and where these stand in their data set, (n, 2)."""
+    images, which come in batches, and where these stand among them, (n, 2)."""
     best = rows.new_full((len(rows), 2), float("inf"))
     where = torch.zeros(len(rows), 2, dtype=torch.long)
-    start, total = 0, len(training)
-    for x, _ in counted(stream(training, total), "training images", total, progress):
+    start = 0
+    for x in training:
         found = torch.cdist(rows, as_rows(x)) / rows.shape[1] ** 0.5
         here = torch.arange(start, start + len(x)).expand(len(rows), -1)
         both, places = torch.cat([best, found], 1), torch.cat([where, here], 1)
@@ -65,6 +71,13 @@ def nearest(
         where = places.gather(1, chosen)
         start += len(x)
     return best, where
+
+
+def coded(codec: Codec, images: Images, n: int) -> Iterator[Tensor]:
+    """The first ``n`` images after a codec, in batches on the CPU."""
+    generator = torch.Generator(device_of(codec)).manual_seed(0)
+    for x, _ in stream(images, n):
+        yield decoded(codec, x, generator).clamp(-1, 1)
 
 
 @torch.no_grad()
@@ -86,60 +99,53 @@ def find_copies(
         In the report: distance, the median over the samples of the distance to the
         nearest training image. near: the share that is nearer than 95 % of the held-out
         images are. copies: the share whose nearest training image is three times as
-        near as the second nearest (Gu et al. 2023, On memorization in diffusion models,
+        near as the second nearest (Gu et al. 2025, On Memorization in Diffusion Models,
         arXiv:2310.02664); where images are in the training set twice, it finds none of
-        them. NAME_real: the same of as many held-out images, after the codec. They are
-        missing, and near with them, where no images are held out.
+        them. NAME_real: the same of as many held-out images. They are missing, and near
+        with them, where no images are held out.
 
     Raises:
         ValueError: if there is only one training image.
     """
     training = data.training_set()
-    if len(training) < 2:
+    total = len(training)
+    if total < 2:
         raise ValueError("copies are told from the second nearest image: give two")
-    distances, where = nearest(as_rows(samples), training, progress)
-    alone = distances[:, 0] < ALONE * distances[:, 1]
-    report: dict[str, Any] = {"n": len(samples), "training_images": len(training)}
-    real = real_distances(len(samples), data, training, codec)
-    report["distance"] = float(distances[:, 0].median())
-    if real is not None:
-        near = distances[:, 0] < real[:, 0].quantile(NEAR)
-        report |= {"distance_real": float(real[:, 0].median())}
-        report |= shares("near", near) | {"near_real": NEAR}
-    report |= shares("copies", alone)
-    if real is not None:
-        report["copies_real"] = float((real[:, 0] < ALONE * real[:, 1]).float().mean())
+    rows, n = as_rows(samples), len(samples)
+    held_out = data.load("validation", n)
+    has_real = getattr(held_out, "held_out", True)
+    if has_real:
+        rows = torch.cat([rows, *map(as_rows, coded(codec, held_out, n))])
+    batches = counted(coded(codec, training, total), "training images", total, progress)
+    distances, where = nearest(rows, batches)
     ratio = distances[:, 0] / distances[:, 1].clamp(min=1e-9)
-    return Copies(report, where[:, 0], ratio.argsort())
+    own, real = distances[:n, 0], distances[n:, 0]
+    report: dict[str, Any] = {"n": n, "training_images": total}
+    report["distance"] = float(own.median())
+    if has_real:
+        report |= {"distance_real": float(real.median())}
+        report |= share_of("near", own < real.quantile(NEAR)) | {"near_real": NEAR}
+    report |= share_of("copies", ratio[:n] < ALONE)
+    if has_real:
+        report["copies_real"] = share(ratio[n:] < ALONE)
+    return Copies(report, where[:n, 0], ratio[:n].argsort())
 
 
 def side_by_side(found: Copies, samples: Tensor, data: DataConfig, n: int) -> Tensor:
-    """The ``n`` samples most like copies, and after them the training images that are
-    nearest to them, as miniatures (2 n, C, h, w)."""
-    chosen, training = found.order[:n], data.training_set()
-    near = [training[int(found.indices[i])][0] for i in chosen]
-    return torch.cat([samples[chosen], miniature(torch.stack(near))])
+    """At most ``n`` samples, those most like copies, and after them the training images
+    that are nearest to them, each of these once: miniatures (2 n, C, h, w)."""
+    first: dict[int, int] = {}  # the sample that is most like a training image
+    for i in found.order.tolist():
+        first.setdefault(int(found.indices[i]), i)
+    chosen = list(first.items())[:n]
+    training = data.training_set()
+    near = torch.stack([training[image][0] for image, _ in chosen])
+    return torch.cat([samples[[i for _, i in chosen]], miniature(near)])
 
 
-def shares(name: str, found: Tensor) -> dict[str, float]:
+def share_of(name: str, found: Tensor) -> dict[str, float]:
     """The share of what was found, with its interval if it has one."""
-    values = {name: float(found.float().mean())}
+    values = {name: share(found)}
     if len(found) > 1:
         values[f"{name}_ci95"] = interval(found.float())
     return values
-
-
-def real_distances(
-    n: int, data: DataConfig, training: Images, codec: Codec
-) -> Tensor | None:
-    """Distances (m, 2) of at most ``n`` held-out images, which went through a codec, to
-    the training images; None if none are held out."""
-    held_out = data.load("validation", n)
-    if not getattr(held_out, "held_out", True):
-        return None
-    generator = torch.Generator(device_of(codec)).manual_seed(0)
-    rows = [
-        as_rows(decoded(codec, x, generator).clamp(-1, 1))
-        for x, _ in stream(held_out, n)
-    ]
-    return nearest(torch.cat(rows), training)[0]

@@ -20,7 +20,9 @@ from ldm_tutorial.studies.ddpm_ablation import ddpm_arms
 from ldm_tutorial.studies.decoder_study import decoder_arms
 from ldm_tutorial.studies.joint import joint_arms
 from ldm_tutorial.studies.kl import kl_arms
+from ldm_tutorial.studies.longer_budget import longer_arms
 from ldm_tutorial.studies.loss_ablation import loss_arms
+from ldm_tutorial.studies.own_images import own_arms
 from ldm_tutorial.studies.reconstructions import reconstruction_arms
 from ldm_tutorial.studies.samplers import sampler_arms
 from ldm_tutorial.studies.scaling import scaling_arms
@@ -61,6 +63,10 @@ STUDIES = {
     "time_to_quality": Study(
         "How good are samples after the same time, in pixels and in latents?", time_arms
     ),
+    "longer_budget": Study(
+        "Do five times the time, or targets that suit patches, change the verdict?",
+        longer_arms,
+    ),
     "cost_growth": Study(
         "How does a training step grow with the size of the images?", growth_arms
     ),
@@ -74,6 +80,11 @@ STUDIES = {
         reconstruction_arms,
     ),
     "star_probe": Study("How much of the stars do the latents hold?", probe_arms),
+    "own_images": Study(
+        "How many pictures does a model need, and when does it give them back?",
+        own_arms,
+        data="landscapes",
+    ),
 }
 
 
@@ -84,6 +95,7 @@ def reproduce(
     results: str | Path | None = None,
     only: Iterable[str] = (),
     on_arm: Callable[[str, Row], Any] | None = None,
+    data: str | Path | None = None,
 ) -> Path | None:
     """Run a study and record it.
 
@@ -94,23 +106,25 @@ def reproduce(
         only: some of the arms, by name. What a record of the same scale says of the
             others stays as it is; without one nothing is written until all are done.
         on_arm: called with the name and the row of every arm that is done.
+        data: a data set or a folder of pictures, for a study of any data.
 
     Returns:
         The path of the record, or None while arms are missing.
 
     Raises:
-        ValueError: for an unknown study, scale or arm, or if ``out`` holds arms of
-            other settings.
+        ValueError: for an unknown study, scale or arm, for ``data`` that the study
+            does not take, or if ``out`` holds arms of other settings.
     """
     study, settings = known(STUDIES, name, "study"), known(SCALES, scale, "scale")
+    about = data_of(name, study, data)
     out = Path("runs", "studies", f"{name}-{scale}") if out is None else as_path(out)
     if results is None:
         results = out if scale == "smoke" else Path("data", "results")
     results = as_path(results)
-    arms = study.arms(settings)
+    arms = study.arms(settings) if about is None else study.arms(settings, about)
     for arm in only:
         known(arms, arm, "arm")
-    described = config_to_dict(settings)
+    described = config_to_dict(settings) | ({"data": about} if about else {})
     for arm, run in arms.items():
         if not only or arm in only:
             row = run_arm(run, out / arm, described)
@@ -133,7 +147,8 @@ def reproduce(
     report = {
         "study": name,
         "question": study.question,
-        "command": f"ldm-tutorial reproduce {name} --scale {scale}",
+        "command": f"ldm-tutorial reproduce {name} --scale {scale}"
+        + (f" --data {about}" if about else ""),
         "scale": described,
         "rows": {a: new[a]["row"] if a in new else old["rows"][a] for a in arms},
     }
@@ -143,6 +158,13 @@ def reproduce(
     ]
     write_record(path, report | summary(runs) | history)
     return path
+
+
+def data_of(name: str, study: Study, data: str | Path | None) -> str | None:
+    """What a study is about if it takes any data; None for the others."""
+    if study.data is None and data is not None:
+        raise ValueError(f"--data {data}: {name} is about landscapes; leave --data out")
+    return study.data if data is None else str(data)
 
 
 Run = dict[str, Any]

@@ -57,6 +57,7 @@ class Scale:
         sizes: of how many sizes of images the cost is measured, from 32 pixels up, and
             ...
         repeats: ... how often.
+        pictures: how many pictures of one's own the compared models are trained on.
     """
 
     vae: TrainConfig
@@ -74,6 +75,7 @@ class Scale:
     seconds: float = 320.0
     sizes: int = 4
     repeats: int = 5
+    pictures: tuple[int, ...] = (100, 500, 5000, 20_000)
 
 
 SCALES = {
@@ -93,6 +95,7 @@ SCALES = {
         seconds=4.0,
         sizes=2,
         repeats=1,
+        pictures=(16, 32),
     ),
     "cpu": Scale(
         vae=TrainConfig(steps=500, batch_size=32, learning_rate=2e-3, precision="bf16"),
@@ -118,10 +121,18 @@ Arm = Callable[[Path], tuple[Row, Pictures]]
 
 @dataclass(frozen=True)
 class Study:
-    """What a study asks, and its arms at a scale."""
+    """What a study asks, and its arms at a scale.
+
+    Attributes:
+        question: what it asks.
+        arms: its arms by name; of a study of any data they are called with these too.
+        data: what a study of any data takes if nothing is said; None for the others,
+            which are about landscapes.
+    """
 
     question: str
-    arms: Callable[[Scale], dict[str, Arm]]
+    arms: Callable[..., dict[str, Arm]]
+    data: str | None = None
 
 
 def run_arm(run: Arm, folder: Path, described: dict[str, Any]) -> Row:
@@ -174,11 +185,12 @@ def trained_ldm(
     recipe: LDMRecipe,
     codec: Codec,
     folder: Path,
-    watch: Callable[[LatentDiffusion, Log], Any] | None = None,
+    **options: Any,
 ) -> LatentDiffusion:
-    """The diffusion model of a recipe; trained now, or read if that is done."""
+    """The diffusion model of a recipe; trained now, with ``options`` of ``train_ldm``,
+    or read if that is done."""
     model = done(LatentDiffusion, folder)
-    return model or train_ldm(recipe, codec, folder, watch=watch)[0]
+    return model or train_ldm(recipe, codec, folder, **options)[0]
 
 
 def done(cls: type[Any], folder: Path) -> Any:
@@ -245,7 +257,7 @@ def train_small_ldm(
     watch: Callable[[LatentDiffusion, Log], Any] | None = None,
 ) -> tuple[Row, LatentDiffusion]:
     """The same small diffusion model on any latents, and the quality of its samples."""
-    model = trained_ldm(recipe or ldm_recipe(scale), codec, folder, watch)
+    model = trained_ldm(recipe or ldm_recipe(scale), codec, folder, watch=watch)
     quality = evaluate_samples(model, DATA, scale.samples, scale.steps)
     return {"loss": last_line(folder)["diffusion"]} | quality, model
 

@@ -143,8 +143,7 @@ OTHERS = {
     "book/register.md": "for half an hour or longer",
     "book/teaching.md": "Six hours; from three minutes to half an hour; about 6 "
     "hours; For half an hour at home; For two to four hours; ten minutes of one core",
-    "book/src/05_efficiency.md": "verdict on 320 seconds; one of half an hour, was "
-    "not; In the same 320 seconds",
+    "book/src/05_efficiency.md": "verdict on 320 seconds; In the same 320 seconds",
     "book/src/appendix_speed.md": "for the same two minutes; Two minutes are what; "
     "wins in an hour was not asked",
 }

@@ -188,6 +188,21 @@ def test_evaluate_prints_a_table(small, run):
     assert {"psnr", "frechet", "class_agreement"} <= {row[1] for row in rows}
 
 
+def test_evaluate_lays_samples_beside_their_nearest_training_images(
+    small, run, tmp_path
+):
+    """Two rows of four: samples, and under them what they are most like."""
+    out = tmp_path / "pairs.png"
+    given = ("evaluate", "--model", small / "ldm", "-n", 4, "--steps", 2, "--json")
+    status, printed, err = run(*given, "--nearest", out)
+    assert (status, err) == (0, "")
+    found = json.loads(printed)["copies"]
+    assert found["n"] == 4 and found["training_images"] > 2 and found["distance"] > 0
+    with Image.open(out) as picture:
+        width, height = picture.size
+    assert height == 2 * 34 and width in (34, 2 * 34, 3 * 34, 4 * 34)
+
+
 def test_the_table_has_intervals_and_floors_beside_the_figures():
     figures = {"n": 64, "features": "thumbnails", "frechet": 2.0, "frechet_ci95": 0.25}
     figures |= {"frechet_real": 1.0, "frechet_codec": 0.0, "class_agreement": 0.5}
@@ -532,6 +547,11 @@ MISTAKES = [
     ("evaluate --model {ldm} --steps 1001", "a number from 1 to 1000"),
     ("evaluate --model {ldm} --data cifar10 -n 2 --steps 1", "with .*--download"),
     ("evaluate --model {vae} --size 20", "size must be a multiple of 8"),
+    ("evaluate --model {vae} --nearest x.png", "an autoencoder draws no samples"),
+    ("evaluate --model real --nearest x.png", "no model was trained on anything"),
+    ("evaluate --model {ldm} --nearest {few}/x.pdf", "a file name that ends in .png"),
+    ("evaluate --capstone --nearest x.png", "judges all models alike; leave it out"),
+    ("reproduce kl_study --data {few}", "is about landscapes; leave --data out"),
     ("benchmark --spaces f8,mars", "no space 'mars'; choose from pixel, patch 4"),
     ("benchmark --spaces none", "leaves nothing to measure; give --against"),
     ("benchmark --repeats 0", "--repeats 0: give 1 or more"),

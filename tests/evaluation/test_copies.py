@@ -38,7 +38,7 @@ def noise(n, seed=1):
 def test_the_two_nearest_are_those_of_all_distances(where):
     training = where.training_set()
     x, rows = whole(training, len(training))[0], as_rows(noise(5))
-    distances, places = nearest(rows, training)
+    distances, places = nearest(rows, x.split(10))
     for i, row in enumerate(rows):
         every = (row - x.flatten(1)).square().mean(1).sqrt()
         best, order = every.topk(2, largest=False)
@@ -61,6 +61,16 @@ def test_copies_are_told_from_what_is_new(where):
     pairs = side_by_side(found, samples, where, 3)
     assert pairs.shape == (6, 3, 16, 16)
     assert_close(pairs[:3], pairs[3:], atol=0.03, rtol=0)
+
+
+def test_a_training_image_that_is_copied_often_is_shown_once(where):
+    training = whole(where.training_set(), 2)[0]
+    samples = training[[0, 0, 1, 0]] + 0.02 * noise(4)
+    found = find_copies(samples, where, PixelCodec())
+    pairs = side_by_side(found, samples, where, 3)
+    assert pairs.shape == (4, 3, 16, 16)
+    assert_close(pairs[:2], pairs[2:], atol=0.03, rtol=0)
+    assert {x.sum().item() for x in pairs[2:]} == {x.sum().item() for x in training}
 
 
 def test_mirror_images_that_were_trained_on_are_copies_too(where):

@@ -7,6 +7,7 @@ from datetime import UTC, datetime
 
 import pytest
 import torch
+from PIL import Image
 from records import filled
 from tiny_scales import TINY
 from torch.testing import assert_close
@@ -104,6 +105,29 @@ def test_another_scale_in_the_same_folder_is_refused(toy, tmp_path, monkeypatch)
         reproduce("toy", "smoke", tmp_path)
 
 
+def test_a_study_of_any_data_says_of_which(tmp_path, monkeypatch):
+    """What it is about is part of its settings: other data are another study."""
+    asked = []
+
+    def arms(scale, data):
+        asked.append(data)
+        return {"a": lambda folder: ({"value": 1}, {})}
+
+    study = Study("About what?", arms, data="landscapes")
+    monkeypatch.setitem(STUDIES, "any", study)
+    first = reproduce("any", "smoke", tmp_path / "first")
+    other = reproduce("any", "smoke", tmp_path / "other", data="photos")
+    assert asked == ["landscapes", "photos"]
+    commands = [json.loads(path.read_text())["command"] for path in (first, other)]
+    assert commands == [
+        f"ldm-tutorial reproduce any --scale smoke --data {name}" for name in asked
+    ]
+    with pytest.raises(ValueError, match="data=photos, and data=landscapes was asked"):
+        reproduce("any", "smoke", tmp_path / "other")
+    with pytest.raises(ValueError, match="kl_study is about landscapes"):
+        reproduce("kl_study", "smoke", tmp_path / "kl", data="photos")
+
+
 @pytest.mark.parametrize(
     "words",
     [
@@ -147,13 +171,28 @@ ARMS = {
     "frozen_vs_joint": "joint-aligned",
     "cost_growth": "32",
     "attribution": "vae-f8",
+    "longer_budget": "f8-v",
+    "own_images": "100",
 }
 
 
+@pytest.fixture
+def photos(tmp_path):
+    """Three hundred small images in two classes."""
+    folder = tmp_path / "photos"
+    for i in range(300):
+        path = folder / "ab"[i % 2] / f"{i}.png"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        colour = (i * 7 % 256, i * 29 % 256, i * 3 % 256)
+        Image.new("RGB", (8, 8), colour).save(path)
+    return str(folder)
+
+
 @pytest.mark.parametrize("name", ARMS)
-def test_one_arm_of_a_study_has_the_shape_of_the_record(name, tiny, tmp_path):
+def test_one_arm_of_a_study_has_the_shape_of_the_record(name, tiny, tmp_path, photos):
     """Run for real, very small; what it measures is what the record holds."""
-    reproduce(name, "smoke", tmp_path, only=[ARMS[name]])
+    data = photos if STUDIES[name].data else None
+    reproduce(name, "smoke", tmp_path, only=[ARMS[name]], data=data)
     row = json.loads((tmp_path / ARMS[name] / "row.json").read_text())["row"]
     recorded = results(name)["rows"]
     assert ARMS[name] in recorded
@@ -191,11 +230,15 @@ FILES = sorted((ROOTS[0] / "results").glob("*.json"))
 @pytest.mark.parametrize("name", RECORDS)
 def test_records_are_as_they_were_written(name):
     report = results(name)
-    assert report["command"].startswith(f"ldm-tutorial reproduce {name} --scale ")
-    scale = report["command"].split()[-1]
-    arms = STUDIES[name].arms(SCALES[scale])
+    command = re.fullmatch(
+        r"ldm-tutorial reproduce (\w+) --scale (\w+)(?: --data (\S+))?",
+        report["command"],
+    )
+    study, scale, about = command.groups()
+    assert study == name and (about is None) == (STUDIES[name].data is None)
+    arms = STUDIES[name].arms(SCALES[scale], *([about] if about else []))
     assert list(report["rows"]) == list(arms)
-    settings = config_to_dict(SCALES[scale])
+    settings = config_to_dict(SCALES[scale]) | ({"data": about} if about else {})
     assert filled(report["scale"], settings) == settings
     assert report["seconds"] > 30 and report["torch"] and report["device"]
 
