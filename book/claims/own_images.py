@@ -4,7 +4,11 @@ from claims.claim import Claim, Row, equal, get, more
 
 PAGE, N = "own_images", "copies.n"
 FRECHET, NEAR = "samples.frechet", "copies.near"
-PICTURES = ("ldm.length", "vae.length")
+FEWER = {
+    "differ": ("ldm.length", "vae.length"),
+    "because": "both networks are trained on the same pictures",
+    "n": N,
+}
 
 
 def arms(*names: str) -> tuple[str, ...]:
@@ -63,9 +67,7 @@ OWN_IMAGES = [
             and abs(get(more_, NEAR) - 0.05) <= get(more_, f"{NEAR}_ci95")
             and more(more_, few, NEAR)
         ),
-        differ=PICTURES,
-        n=N,
-        because="both networks are trained on the same pictures",
+        **FEWER,
     ),
     Claim(
         PAGE,
@@ -77,9 +79,7 @@ OWN_IMAGES = [
             for b in rows
             for path in (FRECHET, NEAR, "copies.copies", "reconstruction.psnr")
         ),
-        differ=PICTURES,
-        n=N,
-        because="both networks are trained on the same pictures",
+        **FEWER,
     ),
     Claim(
         PAGE,
@@ -102,9 +102,7 @@ OWN_IMAGES = [
         "the model with 100 pictures is nearer to real pictures than the one with 500",
         arms("100", "500"),
         lambda few, some: more(few, some, FRECHET),
-        differ=PICTURES,
-        n=N,
-        because="both networks are trained on the same pictures",
+        **FEWER,
     ),
     Claim(
         PAGE,

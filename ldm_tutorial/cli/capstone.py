@@ -20,7 +20,7 @@ from ldm_tutorial.evaluation.leaderboard import (
 from ldm_tutorial.pipeline import LatentDiffusion
 from ldm_tutorial.text import printable
 
-FIXED = dict[str, int | None](n=512, seed=0)
+FIXED: dict[str, int | None] = {"n": 512, "seed": 0}
 FIXED |= dict.fromkeys(("data", "size", "features", "nearest"))
 
 

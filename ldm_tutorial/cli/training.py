@@ -178,7 +178,8 @@ def introduce(recipe: VAERecipe | LDMRecipe, out: Path) -> dict[str, str]:
         if found.bad:  # the training names them
             return images
         print(found.line(), file=sys.stderr)
-        images = digests(recipe.load("train", recipe.length))
+        if found.decoded:  # of others there are no digests, and a million to load
+            images = digests(recipe.load("train", recipe.length))
         for change in folder.what_changed(out, folder.settings(recipe), n, images):
             print(f"since this run was begun: {printable(change)}", file=sys.stderr)
     if recipe.train.precision == "bf16" and not computes_bf16(best_device()):

@@ -25,6 +25,7 @@ from ldm_tutorial.evaluation.batched import (
     share,
 )
 from ldm_tutorial.evaluation.reports import interval
+from ldm_tutorial.metrics import thumbnails
 
 SIDE = 32  # pixels a side at most, where images are compared
 SHOWN = 64  # and where they are shown
@@ -47,14 +48,14 @@ class Copies:
     order: Tensor
 
 
-def miniature(x: Tensor, side: int = SHOWN) -> Tensor:
-    """Images (B, C, H, W) at no more than ``side`` x ``side`` pixels, on the CPU."""
-    return F.adaptive_avg_pool2d(x.float().cpu(), min(side, x.shape[-1]))
+def miniature(x: Tensor) -> Tensor:
+    """Images (B, C, H, W) at no more than ``SHOWN`` pixels a side, on the CPU."""
+    return F.adaptive_avg_pool2d(x.float().cpu(), min(SHOWN, x.shape[-1]))
 
 
 def as_rows(x: Tensor) -> Tensor:
     """Images (B, C, H, W) as they are compared, (B, d)."""
-    return miniature(x, SIDE).flatten(1)
+    return thumbnails(x.float().cpu(), min(SIDE, x.shape[-1]))
 
 
 def nearest(rows: Tensor, training: Iterable[Tensor]) -> tuple[Tensor, Tensor]:

@@ -5,6 +5,7 @@ from dataclasses import replace
 import pytest
 import torch
 from PIL import Image
+from torch.nn.functional import avg_pool2d
 from torch.testing import assert_close
 
 from ldm_tutorial import PixelCodec
@@ -71,6 +72,19 @@ def test_a_training_image_that_is_copied_often_is_shown_once(where):
     assert pairs.shape == (4, 3, 16, 16)
     assert_close(pairs[:2], pairs[2:], atol=0.03, rtol=0)
     assert {x.sum().item() for x in pairs[2:]} == {x.sum().item() for x in training}
+
+
+class Blurring(PixelCodec):
+    def decode(self, z):
+        return avg_pool2d(z, 2).repeat_interleave(2, -1).repeat_interleave(2, -2)
+
+
+def test_what_a_codec_loses_does_not_hide_a_copy(where):
+    codec = Blurring()
+    samples = codec.decode(whole(where.training_set(), 4)[0])
+    report = find_copies(samples, where, codec).report
+    assert report["copies"] == 1 and report["distance"] < 1e-3
+    assert find_copies(samples, where, PixelCodec()).report["copies"] == 0
 
 
 def test_mirror_images_that_were_trained_on_are_copies_too(where):
