@@ -18,8 +18,11 @@ from ldm_tutorial.studies.compression import compression_arms
 from ldm_tutorial.studies.cost_growth import growth_arms
 from ldm_tutorial.studies.ddpm_ablation import ddpm_arms
 from ldm_tutorial.studies.decoder_study import decoder_arms
+from ldm_tutorial.studies.few_steps import few_arms
+from ldm_tutorial.studies.flow_study import flow_arms
 from ldm_tutorial.studies.joint import joint_arms
 from ldm_tutorial.studies.kl import kl_arms
+from ldm_tutorial.studies.latent_study import latent_arms
 from ldm_tutorial.studies.longer_budget import longer_arms
 from ldm_tutorial.studies.loss_ablation import loss_arms
 from ldm_tutorial.studies.own_images import own_arms
@@ -80,6 +83,14 @@ STUDIES = {
         reconstruction_arms,
     ),
     "star_probe": Study("How much of the stars do the latents hold?", probe_arms),
+    "flow_study": Study(
+        "Noise, v or a flow, by a UNet or a transformer, for the same operations?",
+        flow_arms,
+    ),
+    "latent_study": Study("Which latents are easy to diffuse?", latent_arms),
+    "few_steps": Study(
+        "What is lost when a model is distilled to one to eight steps?", few_arms
+    ),
     "own_images": Study(
         "How many pictures does a model need, and when does it give them back?",
         own_arms,

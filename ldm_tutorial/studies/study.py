@@ -20,7 +20,7 @@ from ldm_tutorial.evaluation.batched import draw, through
 from ldm_tutorial.evaluation.reports import evaluate_codec
 from ldm_tutorial.evaluation.samples import evaluate_samples
 from ldm_tutorial.machine import environment
-from ldm_tutorial.pipeline import LatentDiffusion
+from ldm_tutorial.pipeline import KINDS, LatentDiffusion
 from ldm_tutorial.records import Row, write_pictures
 from ldm_tutorial.training.config import Log, TrainConfig
 from ldm_tutorial.training.fit import train_ldm, train_vae
@@ -189,15 +189,18 @@ def trained_ldm(
 ) -> LatentDiffusion:
     """The diffusion model of a recipe; trained now, with ``options`` of ``train_ldm``,
     or read if that is done."""
-    model = done(LatentDiffusion, folder)
+    kind = getattr(codec, "kind", "")
+    own = {} if kind in KINDS else {"kinds": {kind: type(codec)}}
+    model = done(LatentDiffusion, folder, **own)
     return model or train_ldm(recipe, codec, folder, **options)[0]
 
 
-def done(cls: type[Any], folder: Path) -> Any:
-    """The model of a training that has ended; None if it was stopped anywhere, be it
-    while the model was written: its checkpoint gives it once more."""
+def done(cls: type[Any], folder: Path, **options: Any) -> Any:
+    """The model of a training that has ended, read with ``options``; None if it was
+    stopped anywhere, be it while the model was written: its checkpoint gives it once
+    more."""
     try:
-        return cls.load(folder)
+        return cls.load(folder, **options)
     except (FileNotFoundError, ValueError):
         model, checkpoint = folder / "model.safetensors", folder / "checkpoint.pt"
         if model.exists() and not checkpoint.exists():
@@ -234,7 +237,7 @@ def held_out(n: int) -> Tensor:
     return whole(DATA.load("test"), n)[0]
 
 
-def reconstructed(codec: LatentCodec) -> Tensor:
+def reconstructed(codec: Codec) -> Tensor:
     x = held_out(SHOWN)
     return through(codec, x, torch.Generator().manual_seed(0))
 
@@ -250,7 +253,7 @@ def ldm_recipe(scale: Scale, **changes: Any) -> LDMRecipe:
 
 
 def train_small_ldm(
-    codec: LatentCodec,
+    codec: Codec,
     scale: Scale,
     folder: Path,
     recipe: LDMRecipe | None = None,

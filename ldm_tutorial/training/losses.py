@@ -41,6 +41,11 @@ class VAELossConfig:
             ``local_contrast`` measures it; 0 for none.
         band_weight: weight of the difference in strength of fine detail, as
             ``band_distance`` measures it; 0 for none.
+        equivariance_weight: weight of ``scale_equivariance``, which asks half a latent
+            to decode to half the image; 0 for none.
+        alignment_weight: weight of how little the latent says of what SceneNet sees, as
+            ``perceptual.Alignment`` measures it (Yao et al. 2025, VA-VAE,
+            arXiv:2501.01423); 0 for none.
         adversarial_weight: weight of the patch discriminator, 0 for none; the adaptive
             weight of VQGAN multiplies it.
         adversarial_start: training steps before the autoencoder listens to the
@@ -57,6 +62,8 @@ class VAELossConfig:
     perceptual_weight: float = 1.0
     contrast_weight: float = 0.0
     band_weight: float = 0.0
+    equivariance_weight: float = 0.0
+    alignment_weight: float = 0.0
     adversarial_weight: float = 0.0
     adversarial_start: int = 0
     r1_weight: float = 0.0
@@ -79,6 +86,8 @@ class VAELossConfig:
             "perceptual_weight",
             "contrast_weight",
             "band_weight",
+            "equivariance_weight",
+            "alignment_weight",
             "adversarial_weight",
             "r1_weight",
         ):
@@ -118,6 +127,19 @@ def local_contrast(x: Tensor, window: int = 5) -> Tensor:
     around = F.avg_pool2d(x, window, 1, window // 2, count_include_pad=False)
     contrast = (x - around).square().mean(1, keepdim=True)
     return contrast / contrast.mean((1, 2, 3), keepdim=True).clamp(min=1e-6)
+
+
+def scale_equivariance(
+    decode: Callable[[Tensor], Tensor],
+    x: Tensor,
+    z: Tensor,
+    kind: Reconstruction = "l1",
+) -> Tensor:
+    """The error of what half a latent z (B, C, h, w) decodes to, against half the image
+    x (B, 3, H, W): small for latents whose low frequencies show what the image's do
+    (Skorokhodov et al. 2025, arXiv:2502.14831, sec. 4; Kouzelis et al. 2025,
+    arXiv:2502.09509, eq. 6). Both are halved by the mean over squares of 2 x 2."""
+    return reconstruction_loss(decode(F.avg_pool2d(z, 2)), F.avg_pool2d(x, 2), kind)
 
 
 def kl_loss(posterior: DiagonalGaussian) -> Tensor:

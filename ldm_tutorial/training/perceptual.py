@@ -92,15 +92,16 @@ class LPIPS(FeatureDistance):
 
 
 class Alignment(nn.Module):
-    """How little the features of a denoiser say of what SceneNet sees in the clean
-    image: the alignment loss of REPA (Yu et al. 2025, arXiv:2410.06940, eq. 8).
+    """How little the features of a denoiser, or a latent, say of what SceneNet sees in
+    the clean image: the alignment loss of REPA (Yu et al. 2025, arXiv:2410.06940,
+    eq. 8).
 
     A small network, trained along, translates the features, place by place. What all
     images and places have in common is taken out of the target first: it would be
     matched without looking.
 
     Args:
-        channels: of the denoiser's features.
+        channels: of the features, or of the latent.
     """
 
     def __init__(self, channels: int, width: int = 128):
@@ -127,6 +128,10 @@ class Alignment(nn.Module):
         common, _ = moments_over_processes(target)
         target = target - common.view(-1, 1, 1)
         return 1 - F.cosine_similarity(self.translate(h), target, dim=1).mean()
+
+    def check(self, x: Tensor) -> None:
+        """Raise a ValueError for images that SceneNet cannot look at."""
+        self.frozen[0].to(x.device).maps(x)
 
 
 def load_perceptual(name: str, download: bool = False) -> FeatureDistance:

@@ -209,6 +209,16 @@ LDM_PRESETS["reference-deep"] = replace(
     train=replace(LDM_PRESETS["reference"].train, steps=10_000, precision="no", seed=5),
 )
 
+# The shipped UNet goes on with the latents of an autoencoder that keeps stars, windows
+# and ridges: `--vae vae-f8-sharp`.
+LDM_PRESETS["sharp"] = replace(
+    LDM_PRESETS["reference"],
+    init="ldm-f8",
+    decoder=None,
+    length=60_000,
+    train=replace(LDM_PRESETS["reference"].train, steps=16_000, precision="no", seed=6),
+)
+
 # A pixel model sees images as patches of 4 x 4 pixels: attention between all pixels of
 # an image would take hours.
 PIXEL_PRESETS = {

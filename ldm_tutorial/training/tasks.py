@@ -21,6 +21,7 @@ from ldm_tutorial.training.losses import (
     adaptive_weight,
     hinge_d_loss,
     hinge_g_loss,
+    scale_equivariance,
     vae_loss,
 )
 from ldm_tutorial.training.perceptual import Alignment, FeatureDistance, load_perceptual
@@ -66,6 +67,9 @@ class VAETraining(nn.Module):
             self.discriminator = PatchDiscriminator(shape)
             self.register_buffer("step", torch.zeros((), dtype=torch.int64))
             self.register_buffer("standing", torch.zeros(4))
+        self.alignment: Alignment | None = None
+        if loss.alignment_weight:
+            self.alignment = Alignment(vae.config.latent_channels)
         self.steps_done = 0  # ``step`` as a number, without asking the device for it
         self.register_load_state_dict_post_hook(count_again)
         self.frozen = frozen_perceptual(loss, download)
@@ -78,6 +82,8 @@ class VAETraining(nn.Module):
             self.discriminator.check(x)
         if self.loss.band_weight:
             band_distance(x, x)
+        if self.alignment is not None:
+            self.alignment.check(x)
 
     def forward(
         self,
@@ -89,6 +95,8 @@ class VAETraining(nn.Module):
         x_hat, posterior = self.vae(x, generator)
         perceptual = self.frozen[0].to(x.device) if self.frozen else None
         loss, parts = vae_loss(x_hat, x, posterior, self.loss, perceptual)
+        for name, (weight, value) in self.of_the_latent(x, posterior.mode()).items():
+            loss, parts[name] = loss + weight * value, value.detach()
         if self.discriminator is None or not self.training:
             return loss, parts
         more, more_parts = self.adversarial(
@@ -97,6 +105,17 @@ class VAETraining(nn.Module):
         self.steps_done += 1
         self.step += 1
         return loss + more, parts | more_parts
+
+    def of_the_latent(self, x: Tensor, z: Tensor) -> dict[str, tuple[float, Tensor]]:
+        """What is asked of latents z of images x for the sake of a diffusion model:
+        weights and terms, by name."""
+        asked, config = {}, self.loss
+        if config.equivariance_weight:
+            term = scale_equivariance(self.vae.decode, x, z, config.reconstruction)
+            asked["equivariance"] = (config.equivariance_weight, term)
+        if self.alignment is not None:
+            asked["alignment"] = (config.alignment_weight, self.alignment(z, x))
+        return asked
 
     def adversarial(
         self,
