@@ -167,11 +167,12 @@ def check_training(recipe: LDMRecipe, codec: Codec) -> None:
             f"decoder={recipe.decoder} was asked of an autoencoder that is trained "
             "along; leave it out, or leave autoencoder at 'frozen'"
         )
-    if recipe.autoencoder != "frozen" and recipe.loss.adversarial_weight:
-        raise ValueError(
-            f"loss.adversarial_weight={recipe.loss.adversarial_weight}; an autoencoder "
-            "that is trained along has no discriminator: leave it at 0"
-        )
+    for name in ("adversarial_weight", "equivariance_weight", "alignment_weight"):
+        if recipe.autoencoder != "frozen" and getattr(recipe.loss, name):
+            raise ValueError(
+                f"loss.{name}={getattr(recipe.loss, name)}; an autoencoder that is "
+                "trained along has no such term: leave it at 0"
+            )
 
 
 def check_channels(recipe: LDMRecipe, codec: Codec | None) -> None:

@@ -82,6 +82,8 @@ class VAETraining(nn.Module):
             self.discriminator.check(x)
         if self.loss.band_weight:
             band_distance(x, x)
+        if self.loss.equivariance_weight:
+            check_halves(x, 2 * self.vae.config.downsampling)
         if self.alignment is not None:
             self.alignment.check(x)
 
@@ -257,6 +259,15 @@ class JointTraining(nn.Module):
         if self.kind == "detached":
             return codec.normalise(raw)
         return (raw - mean.view(-1, 1, 1)) / std.view(-1, 1, 1)
+
+
+def check_halves(x: Tensor, multiple: int) -> None:
+    """Raise a ValueError for images whose latents have no half."""
+    if any(side % multiple for side in x.shape[-2:]):
+        raise ValueError(
+            f"images of {x.shape[-1]} pixels have latents that cannot be halved; give "
+            f"a size that is a multiple of {multiple}, or equivariance_weight=0"
+        )
 
 
 def scaled_gradient(z: Tensor, factor: float) -> Tensor:

@@ -19,6 +19,7 @@ from ldm_tutorial.training.losses import (
     local_contrast,
     perceptual_distance,
     reconstruction_loss,
+    scale_equivariance,
     unit_length,
     vae_loss,
 )
@@ -56,6 +57,8 @@ def test_an_unknown_reconstruction_is_refused(batch):
         ("adversarial_weight", math.inf, "adversarial_weight=inf; give 0 or more"),
         ("adversarial_start", -1, "adversarial_start=-1; give 0 or more"),
         ("band_weight", -1.0, "band_weight=-1.0; give 0 or more"),
+        ("equivariance_weight", -0.1, "equivariance_weight=-0.1; give 0 or more"),
+        ("alignment_weight", math.inf, "alignment_weight=inf; give 0 or more"),
         ("r1_weight", math.nan, "r1_weight=nan; give 0 or more"),
         ("r1_every", 0, "r1_every=0; give 1 or more"),
     ],
@@ -285,3 +288,21 @@ def test_the_bands_are_added_with_their_weight(batch):
     assert_close(parts["bands"], band_distance(x_hat, x).mean())
     assert_close(loss, plain + 0.3 * parts["bands"])
     assert not parts["bands"].requires_grad and parts["bands"] > 0
+
+
+@pytest.mark.parametrize("kind", ["l1", "l2"])
+def test_equivariance_halves_before_it_decodes(kind):
+    """The identity is equivariant; a decoder that is not linear sees the mean of the
+    latent, not the mean of what each position decodes to."""
+    z = torch.randn(2, 3, 4, 6, generator=torch.Generator().manual_seed(0))
+
+    def copies(z):
+        return F.interpolate(z, scale_factor=2, mode="nearest")
+
+    assert scale_equivariance(lambda z: z, z, z, kind) < 1e-6
+    x = torch.randn(2, 3, 8, 12, generator=torch.Generator().manual_seed(1))
+    half_z, half_x = (F.interpolate(a, scale_factor=0.5, mode="area") for a in (z, x))
+    found = scale_equivariance(lambda z: copies(z.tanh()), x, z, kind)
+    error = copies(half_z.tanh()) - half_x
+    wanted = error.abs() if kind == "l1" else error.square()
+    assert_close(found, wanted.mean())

@@ -433,9 +433,11 @@ def test_watch_sees_the_model_as_it_is(vae):
     assert equal(watched, fit.train_ldm(LDM, vae[0])[0])
 
 
-def test_an_adversarial_loss_needs_its_own_training(vae):
-    loss = VAELossConfig(adversarial_weight=0.5)
-    with pytest.raises(ValueError, match="has no discriminator: leave it at 0"):
+@pytest.mark.parametrize("name", ["adversarial", "equivariance", "alignment"])
+def test_some_losses_need_a_training_of_the_autoencoder_alone(vae, name):
+    loss = VAELossConfig(**{f"{name}_weight": 0.5})
+    message = f"loss.{name}_weight=0.5; an autoencoder that is trained along"
+    with pytest.raises(ValueError, match=message):
         fit.train_ldm(replace(LDM, autoencoder="detached", loss=loss), vae[0])
 
 
