@@ -24,6 +24,7 @@ ROOTS = (PACKAGE.parent / "data", PACKAGE / "_data")
 DIGEST = "digest"  # its place among the metadata of the weights
 LONGEST_HEAD = 2**24  # bytes: enough for a hundred thousand tensors
 AGAIN = "save or copy the model again"
+CODEC_OF = "codec_of"  # in a config: the shipped autoencoder whose tensors are not here
 
 
 def shipped() -> list[str]:
@@ -106,7 +107,47 @@ def load_model(name: str | Path, kind: str) -> tuple[dict[str, Any], dict[str, T
     except SafetensorError as error:
         raise ValueError(f"{weights} is damaged: {error}; {AGAIN}") from None
     del config["kind"]
+    if (lender := config.pop(CODEC_OF, None)) is not None:
+        tensors = lent(lender, folder) | tensors
     return config, {k: v.float() for k, v in tensors.items()}
+
+
+def lent(name: Any, folder: Path) -> dict[str, Tensor]:
+    """The tensors of a shipped autoencoder, named as in a model that has it as codec.
+
+    Raises:
+        ValueError: for what is not shipped: a model from a stranger names no files.
+    """
+    if name not in shipped():
+        raise ValueError(
+            f"{folder} borrows its codec from {name!r}, which is not shipped; {AGAIN}"
+        )
+    return {f"codec.{k}": v for k, v in load_model(name, "LatentCodec")[1].items()}
+
+
+def share_codec(folder: str | Path, name: str) -> None:
+    """Leave out of a saved model the tensors of its codec that a shipped autoencoder
+    has, to the bit: what ships together need not ship twice. The model is read as
+    before, where that autoencoder is shipped.
+
+    Raises:
+        ValueError: if they have no tensor in common.
+    """
+    from safetensors.torch import load_file
+
+    folder, lender = as_path(folder), find_model(name)
+    config = read_json(folder / "config.json", AGAIN)
+    own, other = (load_file(at / "model.safetensors") for at in (folder, lender))
+    same = {
+        f"codec.{k}"
+        for k, v in other.items()
+        if f"codec.{k}" in own and torch.equal(own[f"codec.{k}"], v)
+    }
+    if not same:
+        raise ValueError(f"the codec in {folder} has nothing of {name}; give another")
+    kind = config.pop("kind")
+    rest = {k: v for k, v in own.items() if k not in same}
+    save_model(folder, kind, config | {CODEC_OF: name}, rest)
 
 
 def check_digest(weights: Path, config: dict[str, Any]) -> None:

@@ -20,6 +20,7 @@ from ldm_tutorial.samplers import (
     ddpm_step,
     dpm_solver_pp,
     estimate,
+    find_sampler,
     intervals,
     last,
 )
@@ -50,6 +51,10 @@ def pair(scheduler, name, kind, **kwargs):
     )
     config = ScheduleConfig(ours, 1000, first, last_)
     return NoiseSchedule.from_config(config), theirs
+
+
+def seeded():
+    return torch.Generator().manual_seed(0)
 
 
 def fixed(prediction):
@@ -384,3 +389,21 @@ def test_eta_is_a_share(eta):
         last(
             ddim(fixed(0), NoiseSchedule.linear(9), torch.zeros(1, 2), steps=2, eta=eta)
         )
+
+
+def test_plain_ddpm_takes_all_the_steps_that_the_schedule_has():
+    schedule, z_T = NoiseSchedule.linear(), torch.randn(1, 1, generator=seeded())
+    arrays = list(ddpm(lambda z_t, t: 0 * z_t, schedule, z_T, generator=seeded()))
+    assert len(arrays) == len(schedule) == 1000
+
+
+def test_eta_is_looked_at_before_anything_is_drawn():
+    """Also for a sampler of one's own, which may not look at it itself."""
+
+    def own(denoiser, schedule, z_T, *, eta=0.0):
+        yield z_T
+
+    for sampler in ("ddim", own):
+        with pytest.raises(ValueError, match=r"eta=2\.0; give 0"):
+            find_sampler(sampler, None, 2.0)
+    assert find_sampler(own, None, 0.5) is own

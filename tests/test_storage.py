@@ -13,8 +13,10 @@ from ldm_tutorial.storage import (
     find_model,
     load_model,
     save_model,
+    share_codec,
     shipped,
 )
+from ldm_tutorial.unet import UNet, UNetConfig
 from ldm_tutorial.vae import VAEConfig
 
 
@@ -63,11 +65,50 @@ def test_an_unknown_field_is_refused():
         config_from_dict(VAEConfig, {"depth": 3})
 
 
+SMALL = UNetConfig(4, (32,), 1, ())
+
+
+def bytes_of(folder):
+    return (folder / "model.safetensors").stat().st_size
+
+
 def test_shipped_models_and_results_are_found():
     assert {"vae-f8", "ldm-f8"} <= set(shipped())
     assert results("vae-f8")["reconstruction"]["n"] > 0
     with pytest.raises(FileNotFoundError, match="no recorded result 'nothing'"):
         results("nothing")
+
+
+def test_a_model_can_leave_its_codec_to_a_shipped_autoencoder(tmp_path):
+    """To the bit the same model, in a smaller file."""
+    model = LatentDiffusion(LatentCodec.load("vae-f8"), UNet(SMALL))
+    with torch.no_grad():  # one tensor of its own is kept
+        model.codec.vae.decoder.last_layer.add_(1)
+    model.save(tmp_path, torch.float16)
+    whole, size = LatentDiffusion.load(tmp_path).state_dict(), bytes_of(tmp_path)
+    share_codec(tmp_path, "vae-f8")
+    again = LatentDiffusion.load(tmp_path).state_dict()
+    assert whole.keys() == again.keys()
+    assert all(torch.equal(whole[k], again[k]) for k in whole)
+    assert bytes_of(tmp_path) < size - 3e6
+    with pytest.raises(ValueError, match="has nothing of vae-f8; give another"):
+        share_codec(tmp_path, "vae-f8")
+
+
+def test_a_codec_is_borrowed_from_what_ships_alone(tmp_path):
+    model = LatentDiffusion(LatentCodec.load("vae-f8"), UNet(SMALL))
+    model.save(tmp_path)
+    config = json.loads((tmp_path / "config.json").read_text())
+    for lender in ("../../elsewhere", ["vae-f8"], 3):
+        save_model(
+            tmp_path,
+            config["kind"],
+            {k: v for k, v in config.items() if k != "kind"} | {"codec_of": lender},
+            model.state_dict(),
+        )
+        with pytest.raises(ValueError, match=r"borrows .* which is not shipped") as got:
+            LatentDiffusion.load(tmp_path)
+        assert "\n" not in str(got.value)
 
 
 # --- bits that flip -------------------------------------------------------------------
