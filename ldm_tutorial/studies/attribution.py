@@ -7,6 +7,9 @@ what the autoencoder loses. A sample has no original; ``landscapes.rulers`` need
     real -> second decoder     what the autoencoder loses, whatever its decoder
     vae-f8 -> second decoder   what another decoder finds in the same latents
     second decoder -> samples  what the diffusion model fails to produce
+
+And where another encoder keeps more, ``sharp``, do the samples of a diffusion model
+that was trained on its latents show more?
 """
 
 from functools import cache, partial
@@ -100,9 +103,14 @@ COMPARED = {
     "perceptual": ("vae-f8",),
     "samples": ("second-decoder",),
     "samples-first-decoder": ("vae-f8", "samples"),
+    "sharp": ("vae-f8",),
+    "samples-sharp": ("sharp", "samples"),
 }
 ORIGINALS = "originals"  # what all arms are measured by
-RECONSTRUCTED = ("vae-f8", "second-decoder", "perceptual")
+RECONSTRUCTED = ("vae-f8", "second-decoder", "perceptual", "sharp")
+# Arms that share no latents with the first: their autoencoder, or their model.
+CODECS = {"perceptual": "vae-f8-perceptual", "sharp": "vae-f8-sharp"}
+FIRST, SHARP = "ldm-f8", "ldm-f8-sharp"
 
 
 def attribution_arms(scale: Scale) -> dict[str, Arm]:
@@ -168,13 +176,14 @@ def shown(name: str, n: int, steps: int) -> Tensor:
     x, y = originals(n)
     if name == "real":
         return render(sample_factors(n, torch.Generator().manual_seed(0), y), DATA.size)
-    if name == "perceptual":
-        codec = LatentCodec.load("vae-f8-perceptual").to(best_device())
+    if name in CODECS:
+        codec = LatentCodec.load(CODECS[name]).to(best_device())
         sources = torch.Generator(best_device()).manual_seed(0)
         return decoded(codec, x, sources).clamp(-1, 1)
-    z = drawn_latents(n, steps) if name.startswith("samples") else known_latents(n)
+    of = SHARP if name == "samples-sharp" else FIRST
+    z = drawn_latents(of, n, steps) if name.startswith("samples") else known_latents(n)
     first = name in ("vae-f8", "samples-first-decoder")
-    decoder: Codec = first_codec() if first else reference_model().codec
+    decoder: Codec = first_codec() if first else reference_model(of).codec
     device = best_device()
     shown = in_batches(lambda part: decoder.decode(part.to(device)).cpu(), z)
     return shown.clamp(-1, 1)
@@ -184,9 +193,9 @@ def first_codec() -> LatentCodec:
     return LatentCodec.load("vae-f8").to(best_device())
 
 
-def reference_model() -> LatentDiffusion:
-    """Its codec has the encoder of ``vae-f8`` and another decoder."""
-    return LatentDiffusion.load("ldm-f8").to(best_device())
+def reference_model(name: str) -> LatentDiffusion:
+    """The codec of FIRST has the encoder of ``vae-f8`` and another decoder."""
+    return LatentDiffusion.load(name).to(best_device())
 
 
 @cache
@@ -199,9 +208,9 @@ def known_latents(n: int) -> Tensor:
 
 
 @cache
-def drawn_latents(n: int, steps: int) -> Tensor:
-    """Latents that the diffusion model draws for the classes of the held-out images."""
-    model, y, sources = reference_model(), originals(n)[1], generators(0, n)
+def drawn_latents(of: str, n: int, steps: int) -> Tensor:
+    """Latents that a diffusion model draws for the classes of the held-out images."""
+    model, y, sources = reference_model(of), originals(n)[1], generators(0, n)
     parts = []
     for rows in torch.arange(n).split(128):
         some = sources[rows[0] : rows[-1] + 1]
@@ -228,9 +237,9 @@ def crops(name: str, n: int, steps: int) -> Tensor:
     samples, of the samples: at the house, below the sun, where trees grow. The arm
     ``real`` shows the originals.
     """
-    by = "samples" if name.startswith("samples") else "real"
     x, y = originals(n)
-    read = shown("samples", n, steps) if by == "samples" else x
+    by = "samples-sharp" if name == "samples-sharp" else "samples"
+    read = shown(by, n, steps) if name.startswith("samples") else x
     images = x if name == "real" else shown(name, n, steps)
     said = name_all(load_judge(), read)
     middle = torch.full((n,), 0.5)

@@ -141,7 +141,8 @@ def train_within_budget(
                 "samples": quality,
             }
         )
-        pictures[f"sample-{seconds:g}"] = sample_pictures(model, 10)
+        if seed == 0 and fraction == FRACTIONS[-1]:
+            pictures[f"sample-{seconds:g}"] = sample_pictures(model, 10)
     row |= {
         "recipe": recipe,
         "space": name,
