@@ -48,7 +48,7 @@ colab: $(READY) ## rehearse every chapter as Colab opens it, which takes minutes
 	@$(BIN)/python -m pytest -s -m slow tests/book/test_colab.py $(ARGS)
 
 playground: $(READY) ## renew the playground's graphs after a change of the model's shape
-	@$(BIN)/ldm-tutorial export --model ldm-f8 --format onnx --fp16 --out _build/playground
+	@$(BIN)/ldm-tutorial export --model ldm-f8-sharp --format onnx --fp16 --out _build/playground
 	@cp _build/playground/*.onnx _build/playground/model.json book/_playground
 
 pages: book $(BROWSER) ## look at the built book in Chromium, and in Firefox if it is there

@@ -3,7 +3,7 @@
 Sixteen landscapes of one class, from the weights that ship:
 
     from ldm_tutorial import LatentDiffusion
-    images = LatentDiffusion.load("ldm-f8").sample(16, y="dusk sea")
+    images = LatentDiffusion.load("ldm-f8-sharp").sample(16, y="dusk sea")
 """
 
 from importlib import import_module

@@ -16,7 +16,7 @@ CASES = [
 ]
 
 
-def image_of(settings, model="ldm-f8"):
+def image_of(settings, model="ldm-f8-sharp"):
     """The library's image for settings, as bytes (size, size, 3)."""
     given = {name: values[0] for name, values in parse_qs(settings).items()}
     x = LatentDiffusion.load(model).sample(
@@ -32,7 +32,7 @@ def image_of(settings, model="ldm-f8"):
     return to_bytes(x[0].permute(1, 2, 0)).int()
 
 
-def assert_same(drawn, settings, model="ldm-f8"):
+def assert_same(drawn, settings, model="ldm-f8-sharp"):
     """Numbers that a page has drawn are the library's within 2 of 255 in the mean."""
     wanted = image_of(settings, model)
     difference = (torch.tensor(drawn).view(wanted.shape) - wanted).abs().float()

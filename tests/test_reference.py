@@ -15,6 +15,7 @@ from ldm_tutorial.data import DataConfig, whole
 from ldm_tutorial.evaluation.distances import frechet_distance
 from ldm_tutorial.landscapes import rulers
 from ldm_tutorial.landscapes.dataset import detail_masks
+from ldm_tutorial.landscapes.factor_report import count_stars
 from ldm_tutorial.landscapes.factors import CLASS_NAMES
 from ldm_tutorial.metrics import (
     ClassJudge,
@@ -36,7 +37,9 @@ PRESETS = {
     "vae-f8-perceptual": presets.VAE_PRESETS["perceptual"],
     "vae-f8-sharp": presets.VAE_PRESETS["sharp"],
     "ldm-f8": presets.LDM_PRESETS["reference"],
+    "ldm-f8-sharp": presets.LDM_PRESETS["sharp"],
 }
+MODELS = [name for name in PRESETS if name.startswith("ldm")]
 DATA = DataConfig()
 
 
@@ -55,17 +58,23 @@ def ldm():
 
 
 @pytest.fixture(scope="module")
+def sharp():
+    return LatentDiffusion.load("ldm-f8-sharp")
+
+
+@pytest.fixture(scope="module")
 def real():
     """Held-out landscapes and their classes."""
     return whole(DATA.load("test"), 256)
 
 
-@pytest.fixture(scope="module")
-def samples(ldm):
-    """Four samples of each class in ten steps, and their classes."""
+@pytest.fixture(scope="module", params=MODELS)
+def samples(request):
+    """Four samples of each class in ten steps, and their classes; by which model."""
+    model = LatentDiffusion.load(request.param)
     with torch.no_grad():
-        y = evaluation.each_class(ldm, 64)
-        return evaluation.draw(ldm, y, 10, 1.0, seeded()), y
+        y = evaluation.each_class(model, 64)
+        return evaluation.draw(model, y, 10, 1.0, seeded()), y, request.param
 
 
 # --- files ----------------------------------------------------------------------------
@@ -75,13 +84,13 @@ def test_what_ships():
     assert shipped() == sorted([*PRESETS, "scenenet", "scenenet-judge"])
     files = [p for p in (ROOT / "data" / "reference").glob("*/*") if p.is_file()]
     assert {p.name for p in files} == {"config.json", "model.safetensors"}
-    assert sum(p.stat().st_size for p in files) < 36e6
+    assert sum(p.stat().st_size for p in files) < 37e6
 
 
 @pytest.mark.parametrize("name", PRESETS)
 def test_models_load_from_another_directory(name, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    cls = LatentDiffusion if name == "ldm-f8" else LatentCodec
+    cls = LatentDiffusion if name in MODELS else LatentCodec
     model = cls.load(name)
     assert all(bool(t.isfinite().all()) for t in model.state_dict().values())
 
@@ -121,7 +130,7 @@ def test_every_stage_has_a_record_and_its_command_is_in_the_readme(name):
 
 
 @pytest.mark.parametrize("name", PRESETS)
-def test_records_agree_with_the_recipe_and_the_weights(name, ldm):
+def test_records_agree_with_the_recipe_and_the_weights(name):
     """What the book prints from data/results is what the preset would train."""
     report, recipe = results(name), PRESETS[name]
     assert filled(report["recipe"], config_to_dict(type(recipe)())) == config_to_dict(
@@ -129,11 +138,12 @@ def test_records_agree_with_the_recipe_and_the_weights(name, ldm):
     )
     assert report["steps"] == recipe.train.steps
     assert report["images_seen"] == recipe.train.steps * recipe.train.batch_size
-    codec = ldm.codec if name == "ldm-f8" else LatentCodec.load(name)
-    module = ldm.unet if name == "ldm-f8" else codec.vae
+    ldm = LatentDiffusion.load(name) if name in MODELS else None
+    codec = ldm.codec if ldm else LatentCodec.load(name)
+    module = ldm.unet if ldm else codec.vae
     assert report["parameters"] == count_parameters(module)
     assert report["seconds"] > 60 and report["final"]["loss"] > 0
-    if name != "ldm-f8":
+    if ldm is None:
         assert codec.vae.config == recipe.vae
     else:
         fresh = recipes.build_ldm(recipe, codec, tuple(CLASS_NAMES))
@@ -151,6 +161,12 @@ def test_the_model_carries_the_shipped_encoder(codec, ldm):
             assert_close(its[name], tensor, atol=1e-3, rtol=2e-3)
     name = "vae.decoder.stem.weight"
     assert not torch.allclose(its[name], mine[name], atol=1e-3)
+
+
+def test_the_sharp_model_carries_the_sharp_autoencoder(sharp):
+    mine, its = LatentCodec.load("vae-f8-sharp").state_dict(), sharp.codec.state_dict()
+    assert mine.keys() == its.keys()
+    assert all(torch.equal(its[name], tensor) for name, tensor in mine.items())
 
 
 def test_the_command_line_takes_shipped_names(tmp_path, monkeypatch, capsys):
@@ -253,7 +269,7 @@ def test_samples_are_decided_by_the_seed(ldm):
 
 def test_samples_show_the_class_that_was_asked_for(samples):
     judge = ClassJudge.fit(*whole(DATA.load("train"), 1000), hidden=500)
-    x, y = samples
+    x, y, _ = samples
     agreement = float((judge(x) == y).float().mean())
     assert agreement >= 0.9, agreement
     assert float((judge(x) == y.roll(1)).float().mean()) < 0.1
@@ -266,10 +282,23 @@ def test_samples_are_near_real_images_as_recorded(samples, real):
     distance = frechet_distance(thumbnails(samples[0]), features)
     floor = frechet_distance(thumbnails(real[0][192:]), features)
     assert distance < 2 * floor, (distance, floor)
-    report = results("ldm-f8")["samples"]
+    report = results(samples[2])["samples"]
     floor, codec = report["frechet_real"], report["frechet_codec"]
     assert floor < codec < report["frechet"] < 10 * floor
     assert report["class_agreement"] > 0.9 and report["class_accuracy_real"] > 0.99
+
+
+@torch.no_grad()
+def test_the_sharp_model_draws_nights_with_stars_and_the_other_draws_none(ldm, sharp):
+    """As many bright points in a night sky, to a factor of two, as real nights have."""
+    y = torch.arange(12, 16).repeat(4)
+    real, kept = whole(DATA.load("test"), 600)
+    points = {"real": real[(kept >= 12)]}
+    for name, model in (("first", ldm), ("sharp", sharp)):
+        points[name] = evaluation.draw(model, y, 20, 1.0, seeded())
+    found = {name: float(count_stars(x).float().mean()) for name, x in points.items()}
+    assert found["first"] < 0.1 * found["real"]
+    assert 0.5 < found["sharp"] / found["real"] < 2
 
 
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])

@@ -18,6 +18,7 @@ from ldm_tutorial.studies.study import SCALES
 from ldm_tutorial.training import presets
 from ldm_tutorial.training.recipes import LDMRecipe
 
+BEST = "ldm-f8-sharp"  # of the shipped models, for whoever names none
 FLAGS = {
     "download": "fetch a named data set, or a trunk for LPIPS, that is not on disk",
     "flip": "train on the mirror image of every image as well",
@@ -149,7 +150,7 @@ def refuse_sampling(options: Namespace, what: str) -> None:
 
 def sample_options(parser: ArgumentParser) -> None:
     parser.add_argument(
-        "--model", default="ldm-f8", help="folder of a model, or ldm-f8 (shipped)"
+        "--model", default=BEST, help=f"folder of a model, or {BEST} (shipped)"
     )
     parser.add_argument(
         "--out", type=path, default=Path("grid.png"), help="the picture to write"
@@ -161,7 +162,7 @@ def sample_options(parser: ArgumentParser) -> None:
 def evaluate_options(parser: ArgumentParser) -> None:
     parser.add_argument(
         "--model",
-        default="ldm-f8",
+        default=BEST,
         help="folder of a diffusion model or of an autoencoder, a shipped name, or "
         "real: held-out images in place of samples, for the floors",
     )
@@ -221,7 +222,7 @@ def data_options(parser: ArgumentParser) -> None:
 def export_options(parser: ArgumentParser) -> None:
     parser.add_argument(
         "--model",
-        default="ldm-f8",
+        default=BEST,
         help="folder of a diffusion model or of an autoencoder, or a shipped name",
     )
     parser.add_argument(

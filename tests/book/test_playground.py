@@ -311,7 +311,7 @@ def test_the_page_stays_light_before_and_after_the_click(scripts):
 
 def test_the_playground_knows_the_shipped_model(scripts):
     known = value_of(scripts["files.js"])["known"]
-    model = LatentDiffusion.load("ldm-f8")
+    model = LatentDiffusion.load("ldm-f8-sharp")
     assert known["classes"] == list(model.classes)
     assert known["schedule"] == asdict(model.objective.schedule)
     assert known["latent_shape"] == list(model.codec.latent_shape(model.image_size))

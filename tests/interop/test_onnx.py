@@ -285,7 +285,7 @@ def test_the_graphs_in_the_book_and_the_shipped_weights_are_the_shipped_model(tm
     shape of the model has changed."""
     for path in SHIPPED.glob("*.onnx"):
         shutil.copy(path, tmp_path)
-    model = LatentDiffusion.load("ldm-f8")
+    model = LatentDiffusion.load("ldm-f8-sharp")
     model.save(tmp_path)
     (tmp_path / "model.safetensors").write_bytes(playground.weights(model))
     model = LatentDiffusion.load(tmp_path)  # with the weights as they were rounded
