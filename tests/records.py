@@ -17,3 +17,13 @@ def filled(recorded: dict[str, Any], defaults: dict[str, Any]) -> dict[str, Any]
         name: filled(value, defaults[name]) if isinstance(value, dict) else value
         for name, value in recorded.items()
     }
+
+
+def flat(value, path=""):
+    """Every field of nested settings under ``a.b.c``."""
+    if not isinstance(value, dict):
+        return {path: value}
+    found = {}
+    for key, part in value.items():
+        found |= flat(part, f"{path}.{key}" if path else key)
+    return found

@@ -3,8 +3,14 @@
 from dataclasses import asdict
 
 import pytest
+from records import flat
 
-from ldm_tutorial.studies.decoder_study import decoder_arms, decoder_recipe, standing
+from ldm_tutorial.studies.decoder_study import (
+    channel_recipes,
+    decoder_arms,
+    decoder_recipe,
+    standing,
+)
 from ldm_tutorial.studies.study import SCALES
 from ldm_tutorial.training.presets import VAE_PRESETS
 
@@ -17,16 +23,6 @@ DIFFERS = {
 }
 
 
-def flat(value, path=""):
-    """Every field of nested settings under ``a.b.c``."""
-    if not isinstance(value, dict):
-        return {path: value}
-    found = {}
-    for key, part in value.items():
-        found |= flat(part, f"{path}.{key}" if path else key)
-    return found
-
-
 @pytest.mark.parametrize("scale", SCALES)
 @pytest.mark.parametrize("name", DIFFERS)
 def test_an_arm_lacks_one_thing(scale, name):
@@ -35,7 +31,18 @@ def test_an_arm_lacks_one_thing(scale, name):
     settings = flat(asdict(recipe))
     assert {k for k in settings if settings[k] != whole[k]} == DIFFERS[name]
     assert recipe.loss.adversarial_start < recipe.train.steps
-    assert list(decoder_arms(SCALES[scale])) == list(DIFFERS)
+    assert list(decoder_arms(SCALES[scale])) == [*DIFFERS, "c4", "c8"]
+
+
+@pytest.mark.parametrize("scale", SCALES)
+def test_the_arms_of_channels_differ_in_them_alone(scale):
+    for four, eight in zip(
+        *(channel_recipes(SCALES[scale], C) for C in (4, 8)), strict=True
+    ):
+        four, eight = flat(asdict(four)), flat(asdict(eight))
+        differ = {k for k in four if four[k] != eight[k]}
+        assert differ == {"vae.latent_channels"}
+        assert (four["vae.latent_channels"], eight["vae.latent_channels"]) == (4, 8)
 
 
 def test_with_everything_it_is_the_preset():

@@ -173,6 +173,9 @@ ARMS = {
     "attribution": "vae-f8",
     "longer_budget": "f8-v",
     "own_images": "100",
+    "flow_study": "dit-flow-seed0",
+    "latent_study": "equivariant-seed0",
+    "few_steps": "distilled",
 }
 
 
