@@ -65,12 +65,13 @@ class Distillation(nn.Module):
     def forward(
         self,
         moments: Tensor,
-        y: Tensor,
+        y: Tensor | None = None,
         *,
         generator: torch.Generator | None = None,
     ) -> Values:
         """The loss of v for moments (B, 2C, h, w) as ``cache_latents`` gives them, and
-        classes (B,)."""
+        classes (B,), which an unconditional model does not look at."""
+        y = y if self.student.classes else None
         z = DiagonalGaussian(*moments.chunk(2, dim=1)).sample(generator)
         z_0 = autoencoder(self.student).normalise(z)
         pick = drawn(torch.rand, (len(z_0),), generator, z_0.device).to(z_0.device)
@@ -88,7 +89,9 @@ class Distillation(nn.Module):
         loss = in_float32(prediction - target).square().mean()
         return loss, {"distillation": loss.detach()}
 
-    def teacher_step(self, z_t: Tensor, t: Tensor, s: Tensor, y: Tensor) -> Tensor:
+    def teacher_step(
+        self, z_t: Tensor, t: Tensor, s: Tensor, y: Tensor | None
+    ) -> Tensor:
         """One step of DDIM, from times t to times s, (B,)."""
         teacher = self.frozen[0].to(z_t.device)
         at_t = level(teacher.schedule, t, z_t)

@@ -115,6 +115,23 @@ def test_the_student_is_asked_at_the_times_of_its_own_steps_only():
     assert seen == own
 
 
+def test_an_unconditional_model_is_not_shown_the_labels():
+    model = teacher("v")
+    model.classes = ()
+    seen = []
+
+    def denoiser(z_t, t, y=None):
+        seen.append(y)
+        return z_t
+
+    model.denoiser = nn.Identity()
+    model.denoiser.forward = denoiser
+    task = Distillation(student_of(model), model, 2)
+    task.student.denoiser = model.denoiser
+    task(torch.zeros(2, 8, 4, 4), torch.zeros(2).long(), generator=seeded())
+    assert seen == [None] * 3
+
+
 def test_v_of_one_step_is_that_of_the_line_through_both_points():
     x0, eps = torch.randn(2, 5, 4, 2, 2, generator=seeded()).double()
     a_t, a_s = torch.tensor(0.3).double(), torch.tensor(0.8).double()
