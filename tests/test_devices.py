@@ -23,6 +23,7 @@ from ldm_tutorial.noise import normal_like
 from ldm_tutorial.pipeline import LatentDiffusion
 from ldm_tutorial.samplers import SAMPLERS, find_sampler, last
 from ldm_tutorial.training.discriminator import DiscriminatorConfig
+from ldm_tutorial.training.distillation import Distillation
 from ldm_tutorial.training.ema import EMA
 from ldm_tutorial.training.loop import trainable
 from ldm_tutorial.training.losses import VAELossConfig
@@ -128,16 +129,26 @@ def test_a_tensor_that_was_forgotten_on_the_cpu_is_found():
         {},
         {"contrast_weight": 1.0, "band_weight": 1.0, "reconstruction": "l2"},
         {"perceptual": "scenenet"},
+        {"equivariance_weight": 1.0},
+        {"alignment_weight": 1.0},
         {"adversarial_weight": 0.5, "r1_weight": 1.0},
         {"adversarial_weight": 0.5, "discriminator": DiscriminatorConfig(norm="none")},
     ],
-    ids=["plain", "contrast and bands", "perceptual", "adversarial", "critic unbound"],
+    ids=[
+        "plain",
+        "contrast and bands",
+        "perceptual",
+        "equivariance",
+        "alignment",
+        "adversarial",
+        "critic unbound",
+    ],
 )
 @pytest.mark.parametrize("channels", [3, 1])
 def test_a_step_of_the_autoencoder(fields, channels, scenenet):
     """Nothing asks the device for a number: not the adaptive weight, not the count of
     steps, not how the game stands."""
-    if channels == 1 and "perceptual" in fields:
+    if channels == 1 and {"perceptual", "alignment_weight"} & set(fields):
         pytest.skip("SceneNet sees colours")
     with pretended_cuda():
         vae = AutoencoderKL(replace(SMALL, in_channels=channels))
@@ -163,6 +174,14 @@ def test_a_step_of_the_diffusion_model(fields):
         moments = torch.zeros(4, 8, 4, 4)
         loss_on_cuda(CachedLatentTraining(latent), moments, batch()[1])
         loss_on_cuda(model(two, PixelCodec()), *batch())
+
+
+@pytest.mark.parametrize("steps", [1, 4])
+def test_a_step_of_a_distillation(steps):
+    eps, v = asked(), asked(prediction_type="v")
+    with pretended_cuda():
+        task = Distillation(model(v), model(eps), steps)
+        backward(task, loss_on_cuda(task, torch.zeros(4, 8, 4, 4), batch()[1]))
 
 
 @pytest.mark.parametrize("kind", ["unet", "dit"])

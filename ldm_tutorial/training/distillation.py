@@ -60,7 +60,9 @@ class Distillation(nn.Module):
         super().__init__()
         self.student = student
         self.frozen = (teacher.eval().requires_grad_(False),)  # no submodule
-        self.times = torch.tensor([*teacher.schedule.timesteps(2 * steps), -1])
+        self.times: Tensor
+        times = torch.tensor([*teacher.schedule.timesteps(2 * steps), -1])
+        self.register_buffer("times", times, persistent=False)
 
     def forward(
         self,
@@ -75,8 +77,8 @@ class Distillation(nn.Module):
         z = DiagonalGaussian(*moments.chunk(2, dim=1)).sample(generator)
         z_0 = autoencoder(self.student).normalise(z)
         pick = drawn(torch.rand, (len(z_0),), generator, z_0.device).to(z_0.device)
-        times = self.times.to(z_0.device)
-        i = 2 * (pick * (len(times) // 2)).long().clamp(max=len(times) // 2 - 1)
+        times, steps = self.times, len(self.times) // 2
+        i = 2 * (steps * pick).long().clamp(max=steps - 1)
         t, middle, s = times[i], times[i + 1], times[i + 2]
         schedule = self.student.schedule
         z_t = add_noise(z_0, normal_like(z_0, generator), level(schedule, t, z_0))
