@@ -291,7 +291,6 @@ class LatentDiffusion(nn.Module):
                 f"classes of shape {tuple(labels.shape)} were given; give one for each "
                 "sample, (n,)"
             )
-        labels = labels.reshape(-1)
         labels = labels.expand(n) if one and n else labels
         if n not in (None, len(labels)):
             raise ValueError(

@@ -1,3 +1,5 @@
+import json
+
 import pytest
 import torch
 from torch.testing import assert_close
@@ -136,3 +138,35 @@ def test_the_autoencoder_of_a_codec_is_in_evaluation_mode(codec):
     vae = codec.vae.train()
     assert not LatentCodec(vae).vae.training
     assert not any(part.training for part in LatentCodec(vae).train().modules())
+
+
+@pytest.mark.parametrize("channels", [1, 3])
+def test_pixels_of_any_channels_come_back_from_a_config(channels):
+    again = PixelCodec.from_config(PixelCodec(channels).config)
+    assert again.latent_shape(8) == (channels, 8, 8)
+    with pytest.raises(ValueError, match=r"channels=65537; give .* 65536"):
+        PixelCodec(2**16 + 1)
+
+
+def test_a_codec_says_on_disk_what_it_is(codec, tmp_path):
+    codec.save(tmp_path)
+    config = json.loads((tmp_path / "config.json").read_text())
+    assert config["kind"] == "LatentCodec" and config["vae"]["latent_channels"] == 4
+
+
+def test_statistics_follow_to_a_device_and_stay_float32(codec):
+    double = torch.ones(4, dtype=torch.float64)
+    for statistics in (LatentCodec(codec.vae, double, double), codec.half()):
+        assert statistics.mean.dtype == statistics.std.dtype == torch.float32
+    away = codec.to("meta")
+    assert away.mean.is_meta and away.std.is_meta
+
+
+def test_latents_are_measured_with_the_same_noise_each_time():
+    torch.manual_seed(0)
+    vae, x = AutoencoderKL(CONFIG), torch.randn(64, 3, 32, 32)
+    given = torch.Generator().manual_seed(0)
+    one, two = LatentCodec.fit(vae, [x]), LatentCodec.fit(vae, [x], generator=given)
+    assert torch.equal(one.mean, two.mean) and torch.equal(one.std, two.std)
+    other = torch.Generator().manual_seed(1)
+    assert not torch.equal(one.std, LatentCodec.fit(vae, [x], generator=other).std)

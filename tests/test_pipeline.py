@@ -18,6 +18,7 @@ from ldm_tutorial import (
 )
 from ldm_tutorial.diffusion import Objective
 from ldm_tutorial.noise import generators
+from ldm_tutorial.samplers import ddim, last
 from ldm_tutorial.schedule import NoiseSchedule
 
 CLASSES = ("circle", "square", "star")
@@ -339,3 +340,43 @@ def test_guidance_pulls_towards_the_class_and_away_from_none(latent):
     assert_close(drawn(0, 0.0), drawn(2, 0.0), atol=1e-5, rtol=0)
     apart = [float((drawn(0, s) - drawn(2, s)).abs().mean()) for s in (1.0, 3.0)]
     assert 0 < apart[0] < apart[1]
+
+
+def test_only_what_has_classes_looks_at_them():
+    """An unconditional model may be trained on data that have labels, and a model with
+    classes on data that have none."""
+    shown = []
+
+    def denoiser(z_t, t, *y):
+        shown.append(y)
+        return z_t
+
+    z, y = torch.randn(2, 3, 8, 8), torch.tensor([0, 1])
+    for classes in ((), CLASSES):
+        objective = Objective(label_dropout=0.0)
+        model = LatentDiffusion(
+            PixelCodec(), denoiser, objective=objective, classes=classes
+        )
+        for labels in (None, y):
+            model.loss(z, labels)
+    assert [len(given) for given in shown] == [0, 0, 0, 1]
+    assert torch.equal(shown[-1][0], y)
+
+
+def test_eta_reaches_the_sampler(latent):
+    z_T, y = torch.randn(2, 4, 4, 4, generator=seeded()), torch.tensor([0, 2])
+    options = {"y": y, "steps": 4, "z_T": z_T}
+    plain, noisy, again = (
+        last(latent.sample_latents(**options, eta=eta, generator=seeded(1)))
+        for eta in (0.0, 0.7, 0.7)
+    )
+    assert not torch.allclose(plain, noisy, atol=0.01) and torch.equal(noisy, again)
+    wanted = ddim(
+        lambda z_t, t: latent.denoiser(z_t, t, y),
+        latent.schedule,
+        z_T,
+        steps=4,
+        eta=0.7,
+        generator=seeded(1),
+    )
+    assert_close(noisy, last(wanted))

@@ -407,3 +407,6 @@ def test_eta_is_looked_at_before_anything_is_drawn():
         with pytest.raises(ValueError, match=r"eta=2\.0; give 0"):
             find_sampler(sampler, None, 2.0)
     assert find_sampler(own, None, 0.5) is own
+    for plain in (ddpm, "ddpm"):
+        with pytest.raises(ValueError, match=r"option of ddim; .* with ddpm$"):
+            find_sampler(plain, None, 0.5)
