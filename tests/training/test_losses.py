@@ -306,3 +306,19 @@ def test_equivariance_halves_before_it_decodes(kind):
     error = copies(half_z.tanh()) - half_x
     wanted = error.abs() if kind == "l1" else error.square()
     assert_close(found, wanted.mean())
+
+
+def test_nothing_but_l1_and_a_weak_kl_is_on_by_itself():
+    config = VAELossConfig()
+    assert (config.reconstruction, config.kl_weight) == ("l1", 1e-3)
+    weights = {k: v for k, v in vars(config).items() if k.endswith("_weight")}
+    assert config.perceptual == "none" and weights.pop("perceptual_weight") == 1
+    assert weights.pop("kl_weight") and set(weights.values()) == {0.0}
+    assert (config.adversarial_start, config.r1_every) == (0, 16)
+
+
+def test_features_of_no_length_give_a_gradient_of_bounded_size():
+    h = torch.zeros(1, 4, 2, 2, requires_grad=True)
+    unit_length(h).sum().backward()
+    assert h.grad.abs().max() <= 1.001e6
+    assert unit_length(torch.ones(1, 4, 1, 1).bfloat16()).dtype == torch.float32

@@ -418,6 +418,76 @@ def test_a_batch_in_parts_has_the_gradient_of_the_whole():
         train(Plain(), data(), replace(CONFIG, accumulate=3))
 
 
+def test_the_randomness_of_a_step_is_the_same_in_every_version():
+    """A run that an older version began goes on with the same numbers."""
+    generator = torch.Generator()
+    for seed, step, rank in ((0, 0, 0), (7, 123, 1), (2**63 - 1, 5, 0)):
+        loop.seed_step(generator, seed, step, rank)
+        assert generator.initial_seed() == hash((seed, step, rank)) % 2**63
+    assert torch.initial_seed() == hash((seed, step, rank, 1)) % 2**63
+
+
+class Idle(nn.Module):
+    """Nothing is learned: what changes its weight is the decay alone."""
+
+    def __init__(self):
+        super().__init__()
+        self.weight = nn.Parameter(torch.ones(()))
+
+    def forward(self, x, y, *, generator=None):
+        return 0 * self.weight, {}
+
+
+@pytest.mark.parametrize("decay", [0.0, 0.5])
+def test_weights_decay_as_they_are_told(decay):
+    module, config = Idle(), replace(CONFIG, weight_decay=decay, ema_decay=0.0)
+    train(module, data(), config)
+    rates = [learning_rate(config, step) for step in range(config.steps)]
+    wanted = math.prod(1 - rate * decay for rate in rates)
+    assert float(module.weight.detach()) == pytest.approx(wanted, rel=1e-5)
+
+
+def test_a_model_is_shown_at_every_so_many_steps_and_at_the_end():
+    module, seen = toy(), []
+
+    def show(step):
+        seen.append((step, module.training, torch.is_grad_enabled()))
+
+    train(module, data(), CONFIG, show=show, show_every=10)
+    assert seen == [(10, False, False), (20, False, False), (24, False, False)]
+
+
+def test_a_run_that_is_asked_to_stop_ends_after_its_step(tmp_path, monkeypatch):
+    """One process asks no other whether it should."""
+    asked = []
+
+    def ask(device, several):
+        asked.append(several)
+        return len(asked) == 7
+
+    def stop():
+        raise InterruptedError
+
+    monkeypatch.setattr(loop, "asked", ask)
+    monkeypatch.setattr(loop, "stop_if_asked", stop)
+    config = replace(CONFIG, checkpoint_every=100)
+    with pytest.raises(InterruptedError):
+        train(toy(), data(), config, tmp_path)
+    assert asked == [False] * 7 and (tmp_path / "checkpoint.pt").exists()
+    monkeypatch.undo()
+    started, again = [], toy()
+    train(again, data(), config, tmp_path, on_start=started.append)
+    whole = toy()
+    train(whole, data(), config)
+    assert started == [7] and equal(again, whole)
+
+
+def test_what_is_logged_in_half_precision_is_averaged_in_float32():
+    parts = [{"a": torch.tensor(v, dtype=torch.bfloat16)} for v in (1.0, 1.0078125)]
+    assert loop.means(parts) == {"a": 1.00390625}
+    assert loop.means([*parts, {"b": torch.tensor(3.0)}])["b"] == 3
+
+
 def test_the_validation_loss_is_that_of_the_averaged_weights():
     model, held_out = Plain(), data(13)
     config = replace(CONFIG, steps=12, validate_every=5)
