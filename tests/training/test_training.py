@@ -455,6 +455,9 @@ def test_a_model_is_shown_at_every_so_many_steps_and_at_the_end():
 
     train(module, data(), CONFIG, show=show, show_every=10)
     assert seen == [(10, False, False), (20, False, False), (24, False, False)]
+    unseen = toy()
+    train(unseen, data(), CONFIG)
+    assert equal(module, unseen)  # which has dropout: the training goes on as it was
 
 
 def test_a_run_that_is_asked_to_stop_ends_after_its_step(tmp_path, monkeypatch):
