@@ -363,6 +363,28 @@ def test_only_what_has_classes_looks_at_them():
     assert torch.equal(shown[-1][0], y)
 
 
+@pytest.mark.parametrize("dtype", [torch.uint8, torch.int32])
+def test_a_denoiser_sees_classes_of_64_bits(latent, dtype):
+    seen = []
+    latent.denoiser.register_forward_pre_hook(lambda _, given: seen.append(given[2]))
+    latent.sample(y=torch.tensor([2, 0], dtype=dtype), steps=1)
+    assert seen[0].dtype == torch.int64 and seen[0].tolist() == [2, 0]
+
+
+def test_a_model_that_is_damaged_or_foreign_is_told_from_one_of_ones_own(
+    latent, tmp_path
+):
+    """Parts of one's own are built as they are; the others first without memory."""
+    latent.save(tmp_path)
+    weights = load_file(tmp_path / "model.safetensors")
+    weights.pop("denoiser.out.2.weight")
+    save_file(weights, tmp_path / "model.safetensors")
+    with pytest.raises(ValueError, match="is damaged"):
+        LatentDiffusion.load(tmp_path)
+    with pytest.raises(RuntimeError, match="Missing key"):
+        LatentDiffusion.load(tmp_path, {"Mine": UNet})
+
+
 def test_eta_reaches_the_sampler(latent):
     z_T, y = torch.randn(2, 4, 4, 4, generator=seeded()), torch.tensor([0, 2])
     options = {"y": y, "steps": 4, "z_T": z_T}
