@@ -4,9 +4,6 @@
 that works at full resolution, a loss in bands of the spectrum, and a critic held back
 by R1. The arm ``all`` has them all and is the preset ``sharp``; every other arm lacks
 one thing. All see the same images for the same steps from the same start.
-
-``c4`` and ``c8`` ask what twice the latent channels would bring: both are trained from
-nothing, first on the plain loss and then as ``all``, and differ in their channels.
 """
 
 from dataclasses import replace
@@ -47,13 +44,8 @@ WITHOUT: dict[str, dict[str, Any]] = {
 }
 
 
-CHANNELS = (4, 8)
-
-
 def decoder_arms(scale: Scale) -> dict[str, Arm]:
-    names = (*WITHOUT, "no-head")
-    arms: dict[str, Arm] = {name: partial(train_without, scale, name) for name in names}
-    return arms | {f"c{C}": partial(train_channels, scale, C) for C in CHANNELS}
+    return {name: partial(train_without, scale, name) for name in (*WITHOUT, "no-head")}
 
 
 def decoder_recipe(scale: Scale, name: str) -> VAERecipe:
@@ -73,30 +65,8 @@ def decoder_recipe(scale: Scale, name: str) -> VAERecipe:
 
 def train_without(scale: Scale, name: str, folder: Path) -> tuple[Row, Pictures]:
     recipe = decoder_recipe(scale, name)
-    return trained(scale, recipe, config_to_dict(recipe), folder)
-
-
-def train_channels(scale: Scale, C: int, folder: Path) -> tuple[Row, Pictures]:
-    plain, sharp = channel_recipes(scale, C)
-    trained_vae(plain, folder / "plain")
-    described = {"plain": config_to_dict(plain), "sharp": config_to_dict(sharp)}
-    sharp = replace(sharp, init=str(folder / "plain"))
-    return trained(scale, sharp, described, folder)
-
-
-def channel_recipes(scale: Scale, C: int) -> tuple[VAERecipe, VAERecipe]:
-    """Both trainings of an arm; the second goes on from the first."""
-    sharp = replace(decoder_recipe(scale, "all"), init="plain")
-    sharp = replace(sharp, vae=replace(sharp.vae, latent_channels=C))
-    vae = replace(sharp.vae, head_channels=0)
-    return VAERecipe(length=sharp.length, vae=vae, train=scale.vae), sharp
-
-
-def trained(
-    scale: Scale, recipe: VAERecipe, described: Row, folder: Path
-) -> tuple[Row, Pictures]:
     codec = trained_vae(recipe, folder / "vae").to(best_device())
-    row: Row = {"recipe": described, "seed": recipe.train.seed}
+    row = {"recipe": config_to_dict(recipe), "seed": recipe.train.seed}
     row |= {"game": standing(read_lines(folder / "vae"))}
     row |= {"reconstruction": evaluate_codec(codec, DATA, scale.judged)}
     row |= look(scale.judged, codec) | {"grid_parts": grid_parts(codec, scale.judged)}
