@@ -6,8 +6,9 @@ from claims.judging import JUDGING
 from claims.kl import KL
 from claims.own_images import OWN_IMAGES
 from claims.pages import CHAIN, OPENING
+from claims.road import ROAD
 from claims.vae import VAE
 
-CLAIMS: list[Claim] = [*OPENING, *VAE, *KL, *JUDGING, *EFFICIENCY, *OWN_IMAGES]
+CLAIMS: list[Claim] = [*OPENING, *VAE, *KL, *JUDGING, *EFFICIENCY, *ROAD, *OWN_IMAGES]
 
 __all__ = ["CHAIN", "CLAIMS", "Claim", "problems"]

@@ -35,7 +35,6 @@ from ldm_tutorial.studies.study import (
     done,
     held_out,
     ldm_recipe,
-    reconstructed,
     sample_pictures,
     train_small_ldm,
     trained_vae,
@@ -136,11 +135,7 @@ def diffuse(
         "latents": look_at_latents(codec, scale.judged),
         "samples": quality,
     }
-    pictures = {
-        "reconstruction": reconstructed(codec),
-        "sample": sample_pictures(model, scale.steps),
-    }
-    return row, pictures if seed == 0 else {}
+    return row, {"sample": sample_pictures(model, scale.steps)} if seed == 0 else {}
 
 
 @torch.no_grad()
