@@ -1,5 +1,7 @@
 """Conclusions of chapter 6."""
 
+from collections.abc import Callable, Sequence
+
 from claims.claim import Claim, Row, equal, get, more
 
 PAGE, GFID, RFID = "06_road", "samples.frechet", "reconstruction.frechet"
@@ -25,6 +27,33 @@ def gfid(i: int):
     return lambda *rows: get(rows[i], GFID)
 
 
+def at(row: Row, nfe: int = 50) -> float:
+    return row["nfe"][str(nfe)]["frechet"]
+
+
+def mean(rows: Sequence[Row]) -> float:
+    return sum(map(at, rows)) / len(rows)
+
+
+def after_fifty(i: int):
+    return lambda *rows: at(rows[i])
+
+
+def extreme(which: Callable[..., float], part: slice):
+    """The least or the most of some seeds after five evaluations."""
+    return lambda *rows: which(at(row, 5) for row in rows[part])
+
+
+V, FLOW, DIT = (seeds("flow_study", k) for k in ("unet-v", "unet-flow", "dit-flow"))
+EPS = "flow_study/unet-eps-seed0"
+
+
+def worse(teacher: Row, student: Row, nfe: int) -> bool:
+    """Whether a student lies behind fifty steps of its first teacher by more than both
+    intervals."""
+    return more(teacher["nfe"]["50"], student["nfe"][str(nfe)], "frechet")
+
+
 def half(row: Row) -> float:
     return get(row, "latents.half_psnr")
 
@@ -35,6 +64,68 @@ def power(row: Row) -> float:
 
 
 ROAD = [
+    Claim(
+        PAGE,
+        "After fifty evaluations the three seeds of the flow lie at 3.1, 3.4 and 3.8, "
+        "those of v at 5.5, 5.5 and 5.8; after five, at 6.0 to 6.9 and at 14.0 to "
+        "16.4.",
+        (*V, *FLOW),
+        lambda *rows: max(map(at, rows[3:])) < min(map(at, rows[:3])),
+        differ=("objective.logit_normal", "train.seed"),
+        n="nfe.50.n",
+        numbers={
+            "3.1": after_fifty(3),
+            "3.4": after_fifty(4),
+            "3.8": after_fifty(5),
+            "5.8": after_fifty(0),
+            "5.5": after_fifty(1),
+            "6.0": extreme(min, slice(3, 6)),
+            "6.9": extreme(max, slice(3, 6)),
+            "14.0": extreme(min, slice(3)),
+            "16.4": extreme(max, slice(3)),
+        },
+        because="three seeds of each; a flow is another objective, of other fields",
+    ),
+    Claim(
+        PAGE,
+        "there is no difference after fifty evaluations that exceeds the intervals (ε "
+        "has 5.6 ± 1.9, from one seed)",
+        (EPS, V[0]),
+        lambda a, b: equal(a["nfe"]["50"], b["nfe"]["50"], "frechet"),
+        differ=("objective.prediction_type",),
+        n="nfe.50.n",
+        numbers={
+            "5.6": lambda a, b: at(a),
+            "1.9": lambda a, b: a["nfe"]["50"]["frechet_ci95"],
+        },
+    ),
+    Claim(
+        PAGE,
+        "gets to 6.7, 6.9 and 7.0 for as many operations: about twice as far as the "
+        "UNet with the same flow",
+        (*FLOW, *DIT),
+        lambda *rows: (
+            1.8 < mean(rows[3:]) / mean(rows[:3]) < 2.2
+            and abs(rows[3]["gflops"] / rows[0]["gflops"] - 1) < 0.001
+        ),
+        differ=("denoiser", "train.seed", "train.steps"),
+        n="nfe.50.n",
+        numbers={"6.9": after_fifty(3), "6.7": after_fifty(4), "7.0": after_fifty(5)},
+        because="as many operations are fewer steps; three seeds of each",
+    ),
+    Claim(
+        PAGE,
+        "about a fifth farther than the UNet that predicts noise, which is less than "
+        "the interval of that one seed",
+        (EPS, *DIT),
+        lambda eps, *dit: (
+            1.15 < mean(dit) / at(eps) < 1.28
+            and mean(dit) - at(eps) < eps["nfe"]["50"]["frechet_ci95"]
+        ),
+        differ=("denoiser", "objective.logit_normal", "train.seed", "train.steps"),
+        n="nfe.50.n",
+        because="what a transformer and a flow reach, beside the DDPM of chapter 3",
+    ),
     Claim(
         PAGE,
         "In three seeds their distances are 4.6, 4.7 and 4.9, with the plain "
@@ -95,5 +186,49 @@ ROAD = [
         differ=("ldm.objective.shift",),
         n=N,
         numbers={"15.4": gfid(0), "10.2": gfid(1)},
+    ),
+    Claim(
+        PAGE,
+        "In one step the last student draws at a distance of 1.8 ± 0.8 from real "
+        "images. Its first teacher gets to 24.6 in one step, to 7.5 in four, and to "
+        "0.7 ± 0.5 in fifty.",
+        ("few_steps/teacher", "few_steps/distilled"),
+        lambda teacher, student: at(student, 1) < at(teacher, 4) < at(teacher, 1),
+        differ=None,
+        n="nfe.1.n",
+        numbers={
+            "1.8": lambda teacher, student: at(student, 1),
+            "0.8": lambda teacher, student: student["nfe"]["1"]["frechet_ci95"],
+            "24.6": lambda teacher, student: at(teacher, 1),
+            "7.5": lambda teacher, student: at(teacher, 4),
+            "0.7": lambda teacher, student: at(teacher),
+            "0.5": lambda teacher, student: teacher["nfe"]["50"]["frechet_ci95"],
+        },
+    ),
+    Claim(
+        PAGE,
+        "With four and with eight steps no more than the intervals allow (1.4 and "
+        "1.3); with one and with two (1.8 and 1.7) a little more than these.",
+        ("few_steps/teacher", "few_steps/distilled"),
+        lambda teacher, student: (
+            all(worse(teacher, student, n) for n in (1, 2))
+            and not any(worse(teacher, student, n) for n in (4, 8))
+        ),
+        differ=None,
+        n="nfe.1.n",
+        numbers={
+            "1.4": lambda teacher, student: at(student, 4),
+            "1.3": lambda teacher, student: at(student, 8),
+            "1.8": lambda teacher, student: at(student, 1),
+            "1.7": lambda teacher, student: at(student, 2),
+        },
+    ),
+    Claim(
+        PAGE,
+        "All students together took 25 minutes of one core",
+        ("few_steps",),
+        lambda record: {run["threads"] for run in record["runs"]} == {1},
+        differ=None,
+        numbers={"25": lambda record: record["runs"][1]["seconds"] / 60},
     ),
 ]

@@ -35,6 +35,7 @@ from ldm_tutorial.training.loop import train
 
 TEACHER = "ldm-f8"
 LADDER = (8, 4, 2, 1)  # steps of the students, each taught by the one before
+UNSEEN = (8, 2)  # steps whose pictures are not kept
 FIRST = 2  # times the steps: the first also has to learn v
 
 
@@ -52,7 +53,8 @@ def judge_teacher(scale: Scale, folder: Path) -> tuple[Row, Pictures]:
         "recipe": {"model": TEACHER, "sampler": "ddim"},
         "nfe": {nfe: judged(model, scale, nfe) for nfe in calls},
     }
-    return row, {f"sample-{nfe}": pictures(model, nfe) for nfe in calls}
+    kept = [nfe for nfe in calls if nfe not in UNSEEN]
+    return row, {f"sample-{nfe}": pictures(model, nfe) for nfe in kept}
 
 
 def halve(scale: Scale, folder: Path) -> tuple[Row, Pictures]:
@@ -72,7 +74,8 @@ def halve(scale: Scale, folder: Path) -> tuple[Row, Pictures]:
         trained[str(steps)] = config_to_dict(settings)
         losses[str(steps)] = last_line(here)["loss"]
         quality[steps] = judged(student, scale, steps)
-        shown[f"sample-{steps}"] = pictures(student, steps)
+        if steps not in UNSEEN:
+            shown[f"sample-{steps}"] = pictures(student, steps)
         teacher = student
     row = {
         "recipe": {"model": TEACHER, "sampler": "ddim", "students": trained},
