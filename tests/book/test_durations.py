@@ -139,11 +139,12 @@ OTHERS = {
     "Ten minutes: the run; with ten minutes more",
     "book/cluster.md": "150,000 hours",
     "book/index.md": "after 9.5 hours; (for half an hour of them; … 5 minutes; … 30 "
-    "minutes; … 560 minutes; 90 minutes and for six hours",
+    "minutes; … 570 minutes; 90 minutes and for six hours",
     "book/register.md": "for half an hour or longer",
     "book/teaching.md": "Six hours; from three minutes to half an hour; about 6 "
     "hours; For half an hour at home; For two to four hours; ten minutes of one core",
     "book/src/05_efficiency.md": "verdict on 320 seconds; In the same 320 seconds",
+    "book/src/06_road.md": "took 25 minutes of one core",
     "book/src/appendix_speed.md": "for the same two minutes; Two minutes are what; "
     "wins in an hour was not asked",
 }
