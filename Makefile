@@ -47,7 +47,7 @@ colab: $(READY) ## rehearse every chapter as Colab opens it, which takes minutes
 	    ipython==7.34.0 ipywidgets==7.7.1 "notebook<7"
 	@$(BIN)/python -m pytest -s -m slow tests/book/test_colab.py $(ARGS)
 
-playground: $(READY) ## renew the playground's graphs after a change of the model's shape
+playground: $(READY) ## renew the playground's graphs after a change of the model
 	@$(BIN)/ldm-tutorial export --model ldm-f8-sharp --format onnx --fp16 --out _build/playground
 	@cp _build/playground/*.onnx _build/playground/model.json book/_playground
 

@@ -281,8 +281,8 @@ def test_missing_packages_are_named(tmp_path, capsys, monkeypatch):
 
 @needs_onnx
 def test_the_graphs_in_the_book_and_the_shipped_weights_are_the_shipped_model(tmp_path):
-    """The playground's graphs hold no weights; `make playground` renews them if the
-    shape of the model has changed."""
+    """The graphs hold the scales of the norms; `make playground` renews them when the
+    model has changed."""
     for path in SHIPPED.glob("*.onnx"):
         shutil.copy(path, tmp_path)
     model = LatentDiffusion.load("ldm-f8-sharp")
