@@ -9,8 +9,9 @@ A folder that ``export_onnx`` wrote is an ordinary model of this library, with i
     decoder.onnx     z (B, C, h, w) at unit scale -> x (B, 3, H, W)
     model.json       objective, schedule, prediction type, classes, shapes, statistics
 
-The graphs hold no weights: they point into ``model.safetensors``, so all of them share
-one file, and that file is the one that PyTorch reads. Weights saved as float16 are
+But for the scales of norms, the graphs hold no weights: they point into
+``model.safetensors``, so all of them share one file, and that file is the one that
+PyTorch reads. Weights saved as float16 are
 cast when a graph is loaded; every graph takes, computes and gives float32.
 """
 
