@@ -9,6 +9,8 @@ from torch.testing import assert_close
 
 from ldm_tutorial.evaluation.ratios import half_width, ratio
 from ldm_tutorial.landscapes.rulers import BANDS
+from ldm_tutorial.noise import generators
+from ldm_tutorial.pipeline import LatentDiffusion
 from ldm_tutorial.studies import attribution
 from ldm_tutorial.studies.attribution import (
     COMPARED,
@@ -64,3 +66,18 @@ def test_the_shares_add_up(rows):
         lost, diffusion = parts["lost"][0], parts["diffusion"][0]
         shown = rows["samples"]["measures"][name]["ratio"]
         assert_close(1 - lost - diffusion, shown)
+
+
+def test_samples_of_the_sharp_model_are_its_own():
+    """Drawn and decoded by it, with the seeds of the other model's."""
+    y = attribution.originals(64)[1]
+    model = LatentDiffusion.load("ldm-f8-sharp")
+    wanted = model.sample(y=y[:2], steps=2, generator=generators(0, 2))
+    found = attribution.shown("samples-sharp", 64, 2)
+    assert_close(found[:2], wanted, atol=1e-3, rtol=0)
+    assert not torch.allclose(found, attribution.shown("samples", 64, 2), atol=0.1)
+    x = attribution.originals(64)[0]
+    coded = attribution.shown("sharp", 64, 0)
+    other = attribution.shown("perceptual", 64, 0)
+    errors = [float((one - x).square().mean()) for one in (coded, other)]
+    assert errors[0] < errors[1] < 0.01

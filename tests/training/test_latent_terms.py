@@ -50,16 +50,20 @@ def test_equivariance_is_added_with_its_weight():
     assert not parts["equivariance"].requires_grad
 
 
-def test_equivariance_reaches_encoder_and_decoder():
-    module = training(equivariance_weight=1.0)
-    (_, value), *_ = module.of_the_latent(
-        images(), module.vae.encode(images()).mode()
-    ).values()
+@pytest.mark.parametrize(
+    "weight, parts",
+    [
+        ("equivariance_weight", ("vae.encoder", "vae.decoder")),
+        ("alignment_weight", ("vae.encoder", "alignment")),
+    ],
+)
+def test_a_term_reaches_what_it_is_for(weight, parts):
+    module, x = training(**{weight: 1.0}), images()
+    ((_, value),) = module.of_the_latent(x, module.vae.encode(x).mode()).values()
     value.backward()
-    for part in (module.vae.encoder, module.vae.decoder):
-        assert any(
-            p.grad is not None and p.grad.abs().sum() > 0 for p in part.parameters()
-        )
+    for part in parts:
+        gradients = [p.grad for p in module.get_submodule(part).parameters()]
+        assert any(g is not None and g.abs().sum() > 0 for g in gradients), part
 
 
 def test_alignment_is_added_with_its_weight_and_its_network_is_trained_along():
