@@ -34,6 +34,10 @@ from ldm_tutorial.vae import AutoencoderKL, VAEConfig
 
 SMALL = VAEConfig(channels=(8, 8, 16, 16))
 
+# The lowest torch asks for a driver where the others pretend.
+OLD = torch.__version__.startswith("2.9.")
+pytestmark = pytest.mark.skipif(OLD, reason="needs a newer torch")
+
 
 @contextmanager
 def pretended_cuda():

@@ -35,6 +35,7 @@ from ldm_tutorial.storage import describe
 
 NEEDED = ("onnx", "onnxscript", "onnxruntime")
 WEIGHTS = "model.safetensors"
+TOGETHER = "these versions of torch and onnx do not go together, try others"
 TYPES = {"F32": 1, "F16": 10}  # names in safetensors, numbers in ONNX
 MOST = 1e-3  # largest difference from PyTorch that counts as equal
 
@@ -80,8 +81,7 @@ def export_onnx(
         difference = compare(path, network, inputs)
         if not difference <= MOST:
             raise ValueError(
-                f"{path} differs from PyTorch by {difference:.1e}; these versions of "
-                "torch and onnx do not go together, try others"
+                f"{path} differs from PyTorch by {difference:.1e}; {TOGETHER}"
             )
         differences[name] = difference
     write_json(folder / "model.json", description(model, size))
@@ -244,16 +244,22 @@ def graph(
     import onnx
 
     batch = torch.export.Dim("batch")
-    with quiet():
-        program: Any = torch.onnx.export(
-            network,
-            inputs,
-            dynamo=True,
-            input_names=list(network.takes),
-            output_names=list(network.gives),
-            dynamic_shapes=tuple({0: batch} for _ in inputs),
-            verbose=False,
-        )
+    try:
+        with quiet():
+            program: Any = torch.onnx.export(
+                network,
+                inputs,
+                dynamo=True,
+                input_names=list(network.takes),
+                output_names=list(network.gives),
+                dynamic_shapes=tuple({0: batch} for _ in inputs),
+                verbose=False,
+            )
+    except Exception as error:
+        if not type(error).__module__.startswith(("onnx_ir", "onnxscript")):
+            raise
+        what = type(error).__name__
+        raise ValueError(f"the exporter stopped with {what}; {TOGETHER}") from error
     made = program.model_proto
     turned = {
         (weight.T.shape, weight.T.contiguous().numpy().tobytes()): name

@@ -254,6 +254,7 @@ def test_softened_a_wrong_answer_is_told_and_the_reference_stands_in(
 
 def test_ipython_shows_the_message_and_no_stack(tmp_path, monkeypatch, capsys):
     monkeypatch.setenv("IPYTHONDIR", str(tmp_path))
+    monkeypatch.delenv("VIRTUAL_ENV", raising=False)  # it warns of another one
     from IPython.core.interactiveshell import InteractiveShell
     from traitlets.config import Config
 
