@@ -234,3 +234,10 @@ def test_the_usual_gamma_is_five():
     assert_close(min_snr_weight(snr), (5 / snr).clamp(max=1))
     with pytest.raises(ValueError, match="gamma=0"):
         min_snr_weight(snr, 0)
+
+
+def test_an_objective_says_on_disk_what_it_is():
+    assert Objective.kind == "Objective"
+    assert Objective.from_config(Objective(prediction_type="v").config) == Objective(
+        prediction_type="v"
+    )

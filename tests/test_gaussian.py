@@ -95,3 +95,9 @@ def test_image_i_of_a_seed_does_not_depend_on_how_many_are_drawn():
 def test_as_many_generators_as_rows():
     with pytest.raises(ValueError, match="2 generators were given for 3 rows"):
         normal_like(torch.empty(3, 4), generators(0, 2))
+
+
+def test_a_likelihood_of_other_shapes_is_refused():
+    q = DiagonalGaussian(torch.zeros(2, 4, 2, 2), torch.zeros(2, 4, 2, 2))
+    with pytest.raises(ValueError, match=r"z .*\(1, 4, 2, 2\)"):
+        q.nll(torch.zeros(1, 4, 2, 2))

@@ -54,3 +54,27 @@ def test_the_rescale_brings_each_array_back_to_the_spread_of_the_class():
     assert_close(predict(2.0, 1.0), back)
     assert_close(predict(2.0, 0.25), 0.75 * whole + 0.25 * back)
     assert_close(predict(2.0, 0.0), whole)
+
+
+def test_without_a_scale_the_model_is_plain():
+    z_t, t, y = torch.randn(3, 4, 2, 2), torch.zeros(3).long(), torch.tensor([0, 1, 2])
+    calls = []
+
+    def denoiser(z_t, t, y=None):
+        calls.append(y)
+        return z_t if y is None else z_t + y.view(-1, 1, 1, 1)
+
+    assert torch.equal(guided(denoiser, y)(z_t, t), denoiser(z_t, t, y))
+    assert len(calls) == 2 and calls[0] is y
+
+
+def test_an_odd_number_of_images_is_evaluated_as_one_batch():
+    z_t, t, y = torch.randn(3, 4, 2, 2), torch.zeros(3).long(), torch.tensor([0, 1, 2])
+
+    def denoiser(z_t, t, y):
+        assert len(z_t) == len(t) == len(y) == 6
+        return z_t * y.view(-1, 1, 1, 1)
+
+    found = guided(denoiser, y, 2.0, no_class=3)(z_t, t)
+    cond, uncond = z_t * y.view(-1, 1, 1, 1), 3 * z_t
+    torch.testing.assert_close(found, uncond + 2 * (cond - uncond))

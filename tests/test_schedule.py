@@ -136,3 +136,12 @@ def test_the_snr_of_a_batch_has_its_shape():
     schedule, t = NoiseSchedule.linear(9), torch.tensor([0, 8, 3])
     found = schedule.snr_at(t, like=torch.zeros(3, 2, 4))
     assert_close(found, schedule.snr[t][:, None, None])
+
+
+def test_a_schedule_is_one_tensor_and_nothing_else():
+    """The tables that it keeps for devices are its own affair."""
+    schedule = NoiseSchedule(torch.tensor([0.9, 0.5]))
+    schedule.at(torch.tensor([0]), like=torch.zeros(1))
+    assert "tables" not in repr(schedule)
+    with pytest.raises(TypeError):
+        NoiseSchedule(torch.tensor([0.9]), {})
