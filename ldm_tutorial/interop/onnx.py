@@ -11,8 +11,8 @@ A folder that ``export_onnx`` wrote is an ordinary model of this library, with i
 
 But for the scales of norms, the graphs hold no weights: they point into
 ``model.safetensors``, so all of them share one file, and that file is the one that
-PyTorch reads. Weights saved as float16 are
-cast when a graph is loaded; every graph takes, computes and gives float32.
+PyTorch reads. Weights saved as float16 are cast when a graph is loaded; every graph
+takes, computes and gives float32.
 """
 
 import json

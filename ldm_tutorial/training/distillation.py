@@ -17,12 +17,11 @@ from ldm_tutorial.diffusion import (
     prediction_target,
     split_prediction,
 )
-from ldm_tutorial.gaussian import DiagonalGaussian
 from ldm_tutorial.noise import drawn, in_float32, normal_like
 from ldm_tutorial.pipeline import LatentDiffusion
 from ldm_tutorial.samplers import ddim_step
 from ldm_tutorial.schedule import NoiseSchedule
-from ldm_tutorial.training.tasks import Values, autoencoder
+from ldm_tutorial.training.tasks import Values, drawn_from_cache
 
 
 def student_of(teacher: LatentDiffusion) -> LatentDiffusion:
@@ -74,19 +73,16 @@ class Distillation(nn.Module):
         """The loss of v for moments (B, 2C, h, w) as ``cache_latents`` gives them, and
         classes (B,), which an unconditional model does not look at."""
         y = y if self.student.classes else None
-        z = DiagonalGaussian(*moments.chunk(2, dim=1)).sample(generator)
-        z_0 = autoencoder(self.student).normalise(z)
+        z_0 = drawn_from_cache(self.student, moments, generator)
         pick = drawn(torch.rand, (len(z_0),), generator, z_0.device).to(z_0.device)
         times, steps = self.times, len(self.times) // 2
         i = 2 * (steps * pick).long().clamp(max=steps - 1)
         t, middle, s = times[i], times[i + 1], times[i + 2]
-        schedule = self.student.schedule
-        z_t = add_noise(z_0, normal_like(z_0, generator), level(schedule, t, z_0))
+        at_t, at_s = (level(self.student.schedule, one, z_0) for one in (t, s))
+        z_t = add_noise(z_0, normal_like(z_0, generator), at_t)
         with torch.no_grad():
             z_s = self.teacher_step(self.teacher_step(z_t, t, middle, y), middle, s, y)
-        target = v_of_one_step(
-            z_t, z_s, level(schedule, t, z_0), level(schedule, s, z_0)
-        )
+        target = v_of_one_step(z_t, z_s, at_t, at_s)
         prediction = self.student.unet(z_t, t, y)
         loss = in_float32(prediction - target).square().mean()
         return loss, {"distillation": loss.detach()}
