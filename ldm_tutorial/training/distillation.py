@@ -17,11 +17,12 @@ from ldm_tutorial.diffusion import (
     prediction_target,
     split_prediction,
 )
+from ldm_tutorial.gaussian import DiagonalGaussian
 from ldm_tutorial.noise import drawn, in_float32, normal_like
 from ldm_tutorial.pipeline import LatentDiffusion
 from ldm_tutorial.samplers import ddim_step
 from ldm_tutorial.schedule import NoiseSchedule
-from ldm_tutorial.training.tasks import Values, drawn_from_cache
+from ldm_tutorial.training.tasks import Values, autoencoder
 
 
 def student_of(teacher: LatentDiffusion) -> LatentDiffusion:
@@ -73,7 +74,8 @@ class Distillation(nn.Module):
         """The loss of v for moments (B, 2C, h, w) as ``cache_latents`` gives them, and
         classes (B,), which an unconditional model does not look at."""
         y = y if self.student.classes else None
-        z_0 = drawn_from_cache(self.student, moments, generator)
+        z = DiagonalGaussian(*moments.chunk(2, dim=1)).sample(generator)
+        z_0 = autoencoder(self.student).normalise(z)
         pick = drawn(torch.rand, (len(z_0),), generator, z_0.device).to(z_0.device)
         times, steps = self.times, len(self.times) // 2
         i = 2 * (steps * pick).long().clamp(max=steps - 1)

@@ -185,7 +185,8 @@ class CachedLatentTraining(nn.Module):
         *,
         generator: torch.Generator | None = None,
     ) -> Values:
-        z_0 = drawn_from_cache(self.model, moments, generator)
+        z = DiagonalGaussian(*moments.chunk(2, dim=1)).sample(generator)
+        z_0 = autoencoder(self.model).normalise(z)
         return self.model.loss(z_0, y, generator=generator)
 
 
@@ -258,14 +259,6 @@ class JointTraining(nn.Module):
         if self.kind == "detached":
             return codec.normalise(raw)
         return (raw - mean.view(-1, 1, 1)) / std.view(-1, 1, 1)
-
-
-def drawn_from_cache(
-    model: LatentDiffusion, moments: Tensor, generator: torch.Generator | None
-) -> Tensor:
-    """Latents of unit scale from what ``cache_latents`` keeps of images."""
-    z = DiagonalGaussian(*moments.chunk(2, dim=1)).sample(generator)
-    return autoencoder(model).normalise(z)
 
 
 def check_halves(x: Tensor, multiple: int) -> None:
