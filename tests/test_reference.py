@@ -108,6 +108,7 @@ def test_the_record_of_what_did_not_ship_agrees_with_its_recipe(ldm):
 STAGES = {
     "vae-f8-decoder": presets.VAE_PRESETS["decoder"],
     "vae-f8-perceptual-start": presets.VAE_PRESETS["perceptual-start"],
+    "vae-f8-sharp-start": presets.VAE_PRESETS["sharp-start"],
     "vae-f16-start": presets.VAE_PRESETS["f16-start"],
     "ldm-f8-start": presets.LDM_PRESETS["reference-start"],
     "ldm-f8-middle": presets.LDM_PRESETS["reference-middle"],

@@ -2,8 +2,12 @@
 
 ``vae-f8-sharp`` went on from ``vae-f8-perceptual`` with three remedies at once: a head
 that works at full resolution, a loss in bands of the spectrum, and a critic held back
-by R1. The arm ``all`` has them all and is the preset ``sharp``; every other arm lacks
-one thing. All see the same images for the same steps from the same start.
+by R1. The arm ``all`` has them all and is the preset ``sharp-start``; every other arm
+lacks one thing. All see the same images for the same steps from the same start. What
+the critic buys is asked with a second seed as well.
+
+``c4`` and ``c8`` ask what twice the latent channels would bring: both are trained from
+nothing, first on the plain loss and then as ``all``, and differ in their channels.
 """
 
 from dataclasses import replace
@@ -36,37 +40,71 @@ from ldm_tutorial.training.presets import VAE_PRESETS
 from ldm_tutorial.training.recipes import VAERecipe
 from ldm_tutorial.vae import VAEConfig
 
-WITHOUT: dict[str, dict[str, Any]] = {
+CHANGES: dict[str, dict[str, Any]] = {
     "all": {},
     "no-critic": {"adversarial_weight": 0.0},
     "no-r1": {"r1_weight": 0.0},
     "no-bands": {"band_weight": 0.0},
 }
 
+SEEDED = ("all-seed3", "no-critic-seed3")  # the preset's seed is 2
+CHANNELS = (4, 8)
+
 
 def decoder_arms(scale: Scale) -> dict[str, Arm]:
-    return {name: partial(train_without, scale, name) for name in (*WITHOUT, "no-head")}
+    names = (*CHANGES, "no-head", *SEEDED)
+    arms: dict[str, Arm] = {name: partial(train_arm, scale, name) for name in names}
+    return arms | {f"c{C}": partial(train_channels, scale, C) for C in CHANNELS}
 
 
 def decoder_recipe(scale: Scale, name: str) -> VAERecipe:
-    """The preset ``sharp`` but for one thing; at a smaller scale for fewer steps."""
-    sharp = VAE_PRESETS["sharp"]
+    """The preset ``sharp-start`` but for one thing, and for the seed that an arm may
+    name; at a smaller scale for fewer steps."""
+    name, _, seed = name.partition("-seed")
+    sharp = VAE_PRESETS["sharp-start"]
     steps = min(sharp.train.steps, 2 * scale.vae.steps)
     recipe = replace(
         sharp,
         length=min(50_000, scale.images),
         loss=replace(sharp.loss, adversarial_start=min(100, steps // 3)),
-        train=replace(sharp.train, steps=steps, warmup_steps=min(50, steps // 2)),
+        train=replace(
+            sharp.train,
+            steps=steps,
+            warmup_steps=min(50, steps // 2),
+            seed=int(seed or sharp.train.seed),
+        ),
     )
     if name == "no-head":
         return replace(recipe, vae=VAEConfig())
-    return replace(recipe, loss=replace(recipe.loss, **WITHOUT[name]))
+    return replace(recipe, loss=replace(recipe.loss, **CHANGES[name]))
 
 
-def train_without(scale: Scale, name: str, folder: Path) -> tuple[Row, Pictures]:
+def train_arm(scale: Scale, name: str, folder: Path) -> tuple[Row, Pictures]:
     recipe = decoder_recipe(scale, name)
+    return trained(scale, recipe, config_to_dict(recipe), folder)
+
+
+def train_channels(scale: Scale, C: int, folder: Path) -> tuple[Row, Pictures]:
+    plain, sharp = channel_recipes(scale, C)
+    trained_vae(plain, folder / "plain")
+    described = {"plain": config_to_dict(plain), "sharp": config_to_dict(sharp)}
+    sharp = replace(sharp, init=str(folder / "plain"))
+    return trained(scale, sharp, described, folder)
+
+
+def channel_recipes(scale: Scale, C: int) -> tuple[VAERecipe, VAERecipe]:
+    """Both trainings of an arm; the second goes on from the first."""
+    sharp = replace(decoder_recipe(scale, "all"), init="plain")
+    sharp = replace(sharp, vae=replace(sharp.vae, latent_channels=C))
+    vae = replace(sharp.vae, head_channels=0)
+    return VAERecipe(length=sharp.length, vae=vae, train=scale.vae), sharp
+
+
+def trained(
+    scale: Scale, recipe: VAERecipe, described: Row, folder: Path
+) -> tuple[Row, Pictures]:
     codec = trained_vae(recipe, folder / "vae").to(best_device())
-    row = {"recipe": config_to_dict(recipe), "seed": recipe.train.seed}
+    row: Row = {"recipe": described, "seed": recipe.train.seed}
     row |= {"game": standing(read_lines(folder / "vae"))}
     row |= {"reconstruction": evaluate_codec(codec, DATA, scale.judged)}
     row |= look(scale.judged, codec) | {"grid_parts": grid_parts(codec, scale.judged)}

@@ -81,7 +81,7 @@ VAE_PRESETS["perceptual"] = replace(
 )
 # Its weave goes: a head at full resolution, a critic held back by R1, and a loss that
 # pays for the strength of fine detail wherever in its window it lies.
-VAE_PRESETS["sharp"] = VAERecipe(
+VAE_PRESETS["sharp-start"] = VAERecipe(
     length=50_000,
     init="vae-f8-perceptual",
     vae=VAEConfig(head_channels=16),
@@ -103,6 +103,26 @@ VAE_PRESETS["sharp"] = VAERecipe(
         precision="bf16",
         checkpoint_every=50,
         seed=2,
+    ),
+)
+# The bands blurred stars: they step back. The critic, in balance now, is heard more.
+# The encoder stays what it is, so a diffusion model can be trained meanwhile.
+VAE_PRESETS["sharp"] = replace(
+    VAE_PRESETS["sharp-start"],
+    init="runs/vae-f8-sharp-start",
+    freeze_encoder=True,
+    loss=replace(
+        VAE_PRESETS["sharp-start"].loss,
+        contrast_weight=2.5,
+        band_weight=0.1,
+        adversarial_weight=0.3,
+    ),
+    train=replace(
+        VAE_PRESETS["sharp-start"].train,
+        steps=2000,
+        learning_rate=8e-4,
+        ema_decay=0.998,
+        seed=3,
     ),
 )
 # Latents stay what they are, so a diffusion model need not be trained anew.

@@ -6,6 +6,7 @@ import pytest
 from records import flat
 
 from ldm_tutorial.studies.decoder_study import (
+    channel_recipes,
     decoder_arms,
     decoder_recipe,
     standing,
@@ -19,22 +20,35 @@ DIFFERS = {
     "no-r1": {"loss.r1_weight"},
     "no-bands": {"loss.band_weight"},
     "no-head": {"vae.head_channels"},
+    "all-seed3": {"train.seed"},
+    "no-critic-seed3": {"loss.adversarial_weight", "train.seed"},
 }
 
 
 @pytest.mark.parametrize("scale", SCALES)
 @pytest.mark.parametrize("name", DIFFERS)
-def test_an_arm_lacks_one_thing(scale, name):
+def test_an_arm_lacks_one_thing_or_has_another_seed(scale, name):
     whole = flat(asdict(decoder_recipe(SCALES[scale], "all")))
     recipe = decoder_recipe(SCALES[scale], name)
     settings = flat(asdict(recipe))
     assert {k for k in settings if settings[k] != whole[k]} == DIFFERS[name]
     assert recipe.loss.adversarial_start < recipe.train.steps
-    assert list(decoder_arms(SCALES[scale])) == list(DIFFERS)
+    assert list(decoder_arms(SCALES[scale])) == [*DIFFERS, "c4", "c8"]
+
+
+@pytest.mark.parametrize("scale", SCALES)
+def test_the_arms_of_channels_differ_in_them_alone(scale):
+    for four, eight in zip(
+        *(channel_recipes(SCALES[scale], C) for C in (4, 8)), strict=True
+    ):
+        four, eight = flat(asdict(four)), flat(asdict(eight))
+        differ = {k for k in four if four[k] != eight[k]}
+        assert differ == {"vae.latent_channels"}
+        assert (four["vae.latent_channels"], eight["vae.latent_channels"]) == (4, 8)
 
 
 def test_with_everything_it_is_the_preset():
-    assert decoder_recipe(SCALES["cpu"], "all") == VAE_PRESETS["sharp"]
+    assert decoder_recipe(SCALES["cpu"], "all") == VAE_PRESETS["sharp-start"]
 
 
 def test_the_game_is_judged_by_its_last_half():
