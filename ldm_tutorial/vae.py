@@ -146,6 +146,29 @@ def add_head(decoder: Decoder, plain: Decoder) -> None:
         bias[:rows] = 0
 
 
+@torch.no_grad()
+def remove_checkerboard(decoder: Decoder) -> None:
+    """Make the last convolution of a decoder's head deaf to a checkerboard of pixels.
+
+    Of a signal that changes its sign from pixel to pixel, both ways, a 3x3 kernel w
+    passes p = sum_ij (-1)^(i+j) w_ij times as much: its response at the frequency
+    (pi, pi). Less p k, with k the outer product of (-1, 2, -1) / 4 with itself, it
+    passes nothing of that; smooth surfaces stay as they are, for k adds up to zero.
+
+    Raises:
+        ValueError: for a decoder without a head, whose last convolution draws before
+            the pixel shuffle and never sees a checkerboard.
+    """
+    convolutions = [m for m in decoder.out if isinstance(m, nn.Conv2d)]
+    if len(convolutions) == 1:
+        raise ValueError("this decoder has no head; give vae.head_channels, such as 16")
+    w = convolutions[-1].weight
+    sign = w.new_tensor([1.0, -1.0, 1.0])
+    k = w.new_tensor([-0.25, 0.5, -0.25])
+    p = (w * torch.outer(sign, sign)).sum((2, 3), keepdim=True)
+    w.sub_(p * torch.outer(k, k))
+
+
 def middle(config: VAEConfig, width: int) -> list[nn.Module]:
     """The blocks at the latent's resolution, between encoder and decoder."""
     if config.layout == "compact":

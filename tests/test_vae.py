@@ -3,7 +3,13 @@ import torch
 from torch.testing import assert_close
 
 from ldm_tutorial.layers import conv3x3
-from ldm_tutorial.vae import AutoencoderKL, VAEConfig, add_head, equal_subpixels
+from ldm_tutorial.vae import (
+    AutoencoderKL,
+    VAEConfig,
+    add_head,
+    equal_subpixels,
+    remove_checkerboard,
+)
 
 SMALL = dict(channels=(8, 8, 16, 16, 16))
 
@@ -172,6 +178,31 @@ def test_a_decoder_with_a_new_head_paints_the_same(patch):
         (headed(z) - 0.5 * x).square().mean().backward()
         optimizer.step()
     assert all(bool(p.grad.any()) for p in headed.out.parameters())
+
+
+def test_a_head_without_its_checkerboard_is_deaf_to_that_and_to_nothing_smooth():
+    """A checkerboard in, nothing out; a constant or a slope comes out as before."""
+    torch.manual_seed(0)
+    decoder = AutoencoderKL(VAEConfig(head_channels=8, **SMALL)).decoder
+    last = decoder.out[-1]
+    i, j = torch.meshgrid(torch.arange(9.0), torch.arange(9.0), indexing="ij")
+    board = ((-1.0) ** (i + j)).expand(1, 8, 9, 9)
+    smooth = [s.expand(1, 8, 9, 9) for s in (torch.ones(9, 9), i - 2 * j)]
+    before = [last(x)[..., 1:-1, 1:-1] for x in (board, *smooth)]
+    remove_checkerboard(decoder)
+    after = [last(x)[..., 1:-1, 1:-1] for x in (board, *smooth)]
+    silent = last.bias.view(1, 3, 1, 1).expand_as(after[0])
+    assert_close(after[0], silent, atol=1e-5, rtol=0)
+    assert float((before[0] - silent).detach().std()) > 0.1
+    assert_close(after[1:], before[1:], atol=1e-5, rtol=1e-5)
+    weights = last.weight.clone()
+    remove_checkerboard(decoder)
+    assert_close(last.weight, weights, atol=1e-6, rtol=0)  # there is nothing left
+
+
+def test_without_a_head_there_is_no_checkerboard_to_remove():
+    with pytest.raises(ValueError, match="this decoder has no head; give vae"):
+        remove_checkerboard(AutoencoderKL(VAEConfig(**SMALL)).decoder)
 
 
 @pytest.mark.parametrize("channels", [-1, 5])

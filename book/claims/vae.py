@@ -51,6 +51,11 @@ def both(a: Row, b: Row, path: str) -> float:
     return (get(a, ci95) ** 2 + get(b, ci95) ** 2) ** 0.5
 
 
+def finest(row: Row, kind: str) -> float:
+    """Power in the finest octave, over the originals'."""
+    return row["checkerboard"][kind]["measures"]["16 cycles and up"]["ratio"]
+
+
 def decibels(a: Row, b: Row) -> float:
     return get(a, "reconstruction.psnr") - get(b, "reconstruction.psnr")
 
@@ -286,10 +291,16 @@ VAE = [
     ),
     Claim(
         PAGE,
-        "The decibels are back: the third autoencoder is above both others.",
-        ("vae-f8", "vae-f8-perceptual", "vae-f8-sharp"),
-        lambda l1, second, third: all(
-            more(other, third, "reconstruction.psnr") for other in (l1, second)
+        "The decibels are back: the third autoencoder is above both others, and after "
+        "its second run by nearly one decibel above L1.",
+        ("vae-f8", "vae-f8-perceptual", "vae-f8-sharp-start", "vae-f8-sharp"),
+        lambda l1, second, start, third: (
+            all(
+                more(other, mine, "reconstruction.psnr")
+                for other in (l1, second)
+                for mine in (start, third)
+            )
+            and 0.85 < decibels(third, l1) < 1
         ),
         differ=None,
         n=N,
@@ -297,10 +308,10 @@ VAE = [
     ),
     Claim(
         PAGE,
-        "Of windows, waves, trunks and texture it keeps as much as the second, to "
-        "within the intervals; of the stars it keeps fewer, 0.39 where the second has "
-        "0.53.",
-        ("vae-f8-perceptual", "vae-f8-sharp"),
+        "After the first run it kept as much of windows, waves, trunks and texture as "
+        "the second autoencoder, to within the intervals, and fewer of the stars, 0.39 "
+        "where the second has 0.53.",
+        ("vae-f8-perceptual", "vae-f8-sharp-start"),
         lambda second, third: (
             all(
                 equal(second, third, recall(kind))
@@ -318,9 +329,79 @@ VAE = [
     ),
     Claim(
         PAGE,
+        "After its own second run 0.46 of the stars are back, and of windows, trunks "
+        "and ridge edges it keeps more than the second autoencoder.",
+        ("vae-f8-perceptual", "vae-f8-sharp-start", "vae-f8-sharp"),
+        lambda second, start, third: (
+            all(
+                more(second, third, recall(kind))
+                for kind in ("windows", "trunks", "ridge edges")
+            )
+            and more(start, third, recall("stars"))
+        ),
+        differ=None,
+        n=N,
+        numbers={"0.46": lambda second, start, third: get(third, recall("stars"))},
+        because=MANY_THINGS,
+    ),
+    Claim(
+        PAGE,
+        "They end at 26.44 and 26.42 dB, and no kind of detail tells them apart beyond "
+        "the intervals.",
+        ("decoder_study/c4", "decoder_study/c8"),
+        lambda a, b: all(
+            equal(a, b, recall(kind)) for kind in get(a, "reconstruction.details")
+        ),
+        differ=("plain.vae.latent_channels", "sharp.vae.latent_channels"),
+        n=N,
+        numbers={
+            "26.44": lambda a, b: get(a, "reconstruction.psnr"),
+            "26.42": lambda a, b: get(b, "reconstruction.psnr"),
+        },
+        because="both trainings of an arm have its channels",
+    ),
+    Claim(
+        PAGE,
+        "`vae-f8`, with four channels, had six times the first steps and came to 29.6 "
+        "dB.",
+        ("vae-f8", "decoder_study/c4"),
+        lambda a, b: (
+            a["steps"] == 6 * get(b, "recipe.plain.train.steps")
+            and a["recipe"]["vae"]["latent_channels"] == 4
+        ),
+        differ=None,
+        numbers={"29.6": lambda a, b: get(a, "reconstruction.psnr")},
+        because="said of one training, beside another of fewer steps",
+    ),
+    Claim(
+        PAGE,
+        "The grid then reads 2.6, PSNR is 0.18 dB *higher*, and the finest octave has "
+        "0.75 of its true strength in place of 0.90",
+        ("vae-f8-sharp",),
+        lambda row: get(row, "checkerboard.kept.n") == 500,
+        numbers={
+            "2.6": lambda row: get(row, "checkerboard.removed.grid"),
+            "0.18": lambda row: (
+                get(row, "checkerboard.removed.psnr")
+                - get(row, "checkerboard.kept.psnr")
+            ),
+            "0.75": lambda row: finest(row, "removed"),
+            "0.90": lambda row: finest(row, "kept"),
+        },
+    ),
+    Claim(
+        PAGE,
+        "too faint to be seen, but 4.8 times as high in the spectrum as its "
+        "surroundings.",
+        ("vae-f8-sharp",),
+        lambda row: get(row, "checkerboard.kept.grid") > 4,
+        numbers={"4.8": lambda row: get(row, "checkerboard.kept.grid")},
+    ),
+    Claim(
+        PAGE,
         "gradients are 0.7 times as strong as in the originals with L1, 1.3 times in "
-        "the second autoencoder and 1.1 times in the third; and of the stars that are "
-        "counted in the originals, 79 % are counted in the second and 48 % in the "
+        "the second autoencoder and 1.0 times in the third; and of the stars that are "
+        "counted in the originals, 79 % are counted in the second and 62 % in the "
         "third.",
         SEEN,
         lambda *rows: max(get(r, "measures.gradient.ci95") for r in rows) < 0.05,
@@ -329,20 +410,20 @@ VAE = [
         numbers={
             "0.7": lambda *rows: get(rows[0], "measures.gradient.ratio"),
             "1.3": lambda *rows: get(rows[1], "measures.gradient.ratio"),
-            "1.1": lambda *rows: get(rows[2], "measures.gradient.ratio"),
+            "1.0": lambda *rows: get(rows[2], "measures.gradient.ratio"),
             "79 %": lambda *rows: get(rows[1], "measures.stars.ratio"),
-            "48 %": lambda *rows: get(rows[2], "measures.stars.ratio"),
+            "62 %": lambda *rows: get(rows[2], "measures.stars.ratio"),
         },
         because=MANY_THINGS,
     ),
     Claim(
         PAGE,
         "It shows that such a game can be kept in balance, and that an autoencoder can "
-        "have its windows with far less of a grid.",
+        "have its windows with less of a grid.",
         SEEN[1:],
         lambda second, third: (
             third["grid"] - third["grid_real"]
-            < (second["grid"] - second["grid_real"]) / 4
+            < (second["grid"] - second["grid_real"]) / 2
         ),
         differ=None,
         n="n",

@@ -3,8 +3,7 @@
 ``vae-f8-sharp`` went on from ``vae-f8-perceptual`` with three remedies at once: a head
 that works at full resolution, a loss in bands of the spectrum, and a critic held back
 by R1. The arm ``all`` has them all and is the preset ``sharp-start``; every other arm
-lacks one thing. All see the same images for the same steps from the same start. What
-the critic buys is asked with a second seed as well.
+lacks one thing. All see the same images for the same steps from the same start.
 
 ``c4`` and ``c8`` ask what twice the latent channels would bring: both are trained from
 nothing, first on the plain loss and then as ``all``, and differ in their channels.
@@ -47,32 +46,25 @@ CHANGES: dict[str, dict[str, Any]] = {
     "no-bands": {"band_weight": 0.0},
 }
 
-SEEDED = ("all-seed3", "no-critic-seed3")  # the preset's seed is 2
 CHANNELS = (4, 8)
 
 
 def decoder_arms(scale: Scale) -> dict[str, Arm]:
-    names = (*CHANGES, "no-head", *SEEDED)
+    names = (*CHANGES, "no-head")
     arms: dict[str, Arm] = {name: partial(train_arm, scale, name) for name in names}
     return arms | {f"c{C}": partial(train_channels, scale, C) for C in CHANNELS}
 
 
 def decoder_recipe(scale: Scale, name: str) -> VAERecipe:
-    """The preset ``sharp-start`` but for one thing, and for the seed that an arm may
-    name; at a smaller scale for fewer steps."""
-    name, _, seed = name.partition("-seed")
+    """The preset ``sharp-start`` but for one thing; at a smaller scale for fewer
+    steps."""
     sharp = VAE_PRESETS["sharp-start"]
     steps = min(sharp.train.steps, 2 * scale.vae.steps)
     recipe = replace(
         sharp,
         length=min(50_000, scale.images),
         loss=replace(sharp.loss, adversarial_start=min(100, steps // 3)),
-        train=replace(
-            sharp.train,
-            steps=steps,
-            warmup_steps=min(50, steps // 2),
-            seed=int(seed or sharp.train.seed),
-        ),
+        train=replace(sharp.train, steps=steps, warmup_steps=min(50, steps // 2)),
     )
     if name == "no-head":
         return replace(recipe, vae=VAEConfig())

@@ -39,7 +39,7 @@ from ldm_tutorial.training.tasks import (
     autoencoder,
 )
 from ldm_tutorial.unet import inherit
-from ldm_tutorial.vae import AutoencoderKL, add_head
+from ldm_tutorial.vae import AutoencoderKL, add_head, remove_checkerboard
 
 OnLog = Callable[[Log], Any]
 OnStart = Callable[[int], Any]
@@ -80,6 +80,8 @@ def train_vae(
     shown = Shown(vae, show, show_every)
     run = Run(recipe, described, out, on_log, on_start, shown)
     log = run.train(module, data, held_out)
+    if recipe.remove_checkerboard:
+        remove_checkerboard(vae.decoder)
     if start and recipe.freeze_encoder:
         codec = LatentCodec(vae, start.mean, start.std).to(best_device())
     else:

@@ -111,6 +111,7 @@ VAE_PRESETS["sharp"] = replace(
     VAE_PRESETS["sharp-start"],
     init="runs/vae-f8-sharp-start",
     freeze_encoder=True,
+    remove_checkerboard=True,
     loss=replace(
         VAE_PRESETS["sharp-start"].loss,
         contrast_weight=2.5,

@@ -35,19 +35,31 @@ class VAERecipe(DataConfig):
             its shipped name; null for random weights.
         freeze_encoder: train the decoder of ``init`` alone, so that its latents stay
             what they are.
+        remove_checkerboard: take from the finished decoder what its last convolution
+            passes of a checkerboard of pixels (``vae.remove_checkerboard``).
     """
 
     init: str | None = None
     freeze_encoder: bool = False
+    remove_checkerboard: bool = False
     vae: VAEConfig = field(default_factory=VAEConfig)
     loss: VAELossConfig = field(default_factory=VAELossConfig)
     train: TrainConfig = field(default_factory=TrainConfig)
 
     def __post_init__(self):
-        """One channel may be said of the images or of the autoencoder: both get it."""
+        """One channel may be said of the images or of the autoencoder: both get it.
+
+        Raises:
+            ValueError: for a checkerboard to remove where there is no head.
+        """
         if 1 in (self.channels, self.vae.in_channels):
             object.__setattr__(self, "channels", 1)
             object.__setattr__(self, "vae", replace(self.vae, in_channels=1))
+        if self.remove_checkerboard and not self.vae.head_channels:
+            raise ValueError(
+                "remove_checkerboard=True needs a head at full resolution; give "
+                "vae.head_channels, such as 16"
+            )
 
 
 @dataclass(frozen=True)

@@ -24,6 +24,7 @@ from ldm_tutorial.training.losses import (
 )
 from ldm_tutorial.training.recipes import VAERecipe
 from ldm_tutorial.training.tasks import VAETraining
+from ldm_tutorial.vae import remove_checkerboard
 
 LOSS = VAELossConfig(
     perceptual="scenenet",
@@ -335,6 +336,22 @@ def test_a_run_may_give_the_decoder_a_head(trained):
     z = torch.randn(2, 4, 4, 4)
     assert_close(found.decode(z), codec.decode(z), atol=1e-5, rtol=1e-5)
     assert found.vae.config.head_channels == 8 and log[-1].keys() >= ADVERSARIAL
+
+
+def test_a_finished_decoder_may_lose_its_checkerboard(trained):
+    """Once, after the training: the same run without it ends with the same weights."""
+    _, folder = trained
+    recipe = replace(RECIPE, init=folder, vae=replace(SHAPE, head_channels=8))
+    kept, _ = fit.train_vae(recipe)
+    without, _ = fit.train_vae(replace(recipe, remove_checkerboard=True))
+    assert not equal(without.vae.decoder, kept.vae.decoder)
+    remove_checkerboard(kept.vae.decoder)
+    assert equal(without.vae.decoder, kept.vae.decoder)
+
+
+def test_a_checkerboard_is_removed_from_a_head_alone():
+    with pytest.raises(ValueError, match="needs a head at full resolution"):
+        replace(RECIPE, remove_checkerboard=True)
 
 
 @pytest.mark.parametrize(
