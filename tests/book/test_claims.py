@@ -1,6 +1,7 @@
 """What the book concludes follows from its records."""
 
 import copy
+import json
 import re
 import sys
 from dataclasses import replace
@@ -14,6 +15,8 @@ sys.path[:0] = [str(ROOT / "book"), str(ROOT / "book" / "_ext")]
 import claims  # noqa: E402
 import register  # noqa: E402
 from claims import claim as machinery  # noqa: E402
+
+from ldm_tutorial.records import fingerprint  # noqa: E402
 
 INDEX = (ROOT / "book" / "index.md").read_text("utf8")
 README = (ROOT / "README.md").read_text("utf8")
@@ -87,6 +90,19 @@ def test_the_page_lists_every_claim_and_every_record():
     listed = "\n".join(register.records())
     for path in register.RESULTS.glob("*.json"):
         assert f"- **{path.stem}**: `ldm-tutorial " in listed
+
+
+def test_what_chapter_5_tells_of_the_blind_test():
+    """Its record is no run of a command: somebody was asked."""
+    record = json.loads((ROOT / "data" / "blind_test.json").read_text("utf8"))
+    assert fingerprint(record) == record["digest"]
+    text = machinery.source("05_efficiency")
+    shown, answers, sure = zip(*(one[1:] for one in record["answers"]), strict=True)
+    assert shown.count("sample") == shown.count("rendering") == 32
+    assert "shown 32 samples and 32 renderings, shuffled" in text
+    assert answers == shown and len(shown) == 64  # all of them right
+    assert sure.count("rather") == len(sure) - sure.count("sure") == 5
+    assert "told all 64 apart, five of them without being sure" in text
 
 
 MEASURED = re.compile(
