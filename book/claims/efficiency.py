@@ -238,8 +238,8 @@ EFFICIENCY = [
     ),
     Claim(
         PAGE,
-        "the Fréchet distance of 2,000 samples is 0.37 both times "
-        "(`data/results/ldm-f8.json` and `ldm-f8-sharp.json`), although 98.6 % of the "
+        "the Fréchet distance of 2,000 samples, 0.36, is equal to the 0.37 of `ldm-f8` "
+        "(`data/results/ldm-f8-sharp.json` and `ldm-f8.json`), although 99.6 % of the "
         "nights have stars now and none had before",
         ("ldm-f8", "ldm-f8-sharp"),
         lambda a, b: (
@@ -250,8 +250,9 @@ EFFICIENCY = [
         n="samples.n",
         numbers={
             "2,000": lambda a, b: get(a, "samples.n"),
-            "0.37": lambda a, b: get(b, "samples.frechet"),
-            "98.6 %": lambda a, b: get(b, "samples.factors.starry_nights"),
+            "0.36": lambda a, b: get(b, "samples.frechet"),
+            "0.37": lambda a, b: get(a, "samples.frechet"),
+            "99.6 %": lambda a, b: get(b, "samples.factors.starry_nights"),
         },
     ),
 ]
