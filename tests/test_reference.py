@@ -222,7 +222,7 @@ def test_the_perceptual_autoencoder_keeps_details_that_the_other_loses(real):
 
 def test_the_sharp_autoencoder_keeps_them_without_a_weave(real):
     """It is nearer to the originals than the other two, pixel by pixel and for the
-    judge; its gradients are as strong as theirs, and no grid stands out."""
+    judge; its gradients are as strong as theirs, and less of a grid stands out."""
     masks = detail_masks(DATA.load("test").factors(range(256)))
     x, judge = real[0], evaluation.load_judge()
     distance = FeatureDistance(judge, judge.smallest)
@@ -238,9 +238,9 @@ def test_the_sharp_autoencoder_keeps_them_without_a_weave(real):
             grids[name] = rulers.grid_peak(x_hat)
     assert min(errors, key=errors.get) == min(judged, key=judged.get) == name
     assert abs(gradients[name] - 1) < 0.1 < abs(gradients["vae-f8-perceptual"] - 1)
-    assert grids[name] < 2.2 < grids["vae-f8-perceptual"]
+    assert grids[name] < 2.5 < grids["vae-f8-perceptual"]
     recall = detail_recall(x_hat, x, masks)
-    assert recall["windows"] > 0.7 and recall["stars"] > 0.3
+    assert recall["windows"] > 0.75 and recall["stars"] > 0.4
 
 
 def test_the_critic_of_the_sharp_autoencoder_has_not_won():
@@ -291,7 +291,7 @@ def test_samples_are_near_real_images_as_recorded(samples, real):
 
 @torch.no_grad()
 def test_the_sharp_model_draws_nights_with_stars_and_the_other_draws_none(ldm, sharp):
-    """A good third of the bright points of real nights; its codec keeps a half."""
+    """More than half of the bright points of real nights, nearly all its codec keeps."""
     y = torch.arange(12, 16).repeat(4)
     real, kept = whole(DATA.load("test"), 600)
     points = {"real": real[(kept >= 12)]}
@@ -299,7 +299,7 @@ def test_the_sharp_model_draws_nights_with_stars_and_the_other_draws_none(ldm, s
         points[name] = evaluation.draw(model, y, 20, 1.0, seeded())
     found = {name: float(count_stars(x).float().mean()) for name, x in points.items()}
     assert found["first"] < 0.1 * found["real"]
-    assert 0.3 < found["sharp"] / found["real"] < 1
+    assert 0.4 < found["sharp"] / found["real"] < 1
 
 
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
