@@ -291,7 +291,7 @@ def test_samples_are_near_real_images_as_recorded(samples, real):
 
 @torch.no_grad()
 def test_the_sharp_model_draws_nights_with_stars_and_the_other_draws_none(ldm, sharp):
-    """More than half of the bright points of real nights, nearly all its codec keeps."""
+    """More than half of the bright points of real nights; its codec keeps few more."""
     y = torch.arange(12, 16).repeat(4)
     real, kept = whole(DATA.load("test"), 600)
     points = {"real": real[(kept >= 12)]}
