@@ -148,7 +148,9 @@ def add_head(decoder: Decoder, plain: Decoder) -> None:
 
 @torch.no_grad()
 def remove_checkerboard(decoder: Decoder) -> None:
-    """Make the last convolution of a decoder's head deaf to a checkerboard of pixels.
+    """Make the last convolution of a decoder's head deaf to a checkerboard of pixels,
+    which layers that enlarge an image tend to leave (Odena et al. 2016, Distill,
+    doi:10.23915/distill.00003).
 
     Of a signal that changes its sign from pixel to pixel, both ways, a 3x3 kernel w
     passes p = sum_ij (-1)^(i+j) w_ij times as much: its response at the frequency
