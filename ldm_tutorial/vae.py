@@ -161,10 +161,9 @@ def remove_checkerboard(decoder: Decoder) -> None:
         ValueError: for a decoder without a head, whose last convolution draws before
             the pixel shuffle and never sees a checkerboard.
     """
-    convolutions = [m for m in decoder.out if isinstance(m, nn.Conv2d)]
-    if len(convolutions) == 1:
+    if isinstance(decoder.out[-1], nn.PixelShuffle):
         raise ValueError("this decoder has no head; give vae.head_channels, such as 16")
-    w = convolutions[-1].weight
+    w = decoder.last_layer
     sign = w.new_tensor([1.0, -1.0, 1.0])
     k = w.new_tensor([-0.25, 0.5, -0.25])
     p = (w * torch.outer(sign, sign)).sum((2, 3), keepdim=True)

@@ -183,7 +183,7 @@ EFFICIENCY = [
         PAGE,
         "in its samples 0.58 of the stars are counted that real nights have, where "
         "`ldm-f8` draws none. The decoder leaves 0.62 of real nights' stars, so the "
-        "diffusion model loses few of them, if any.",
+        "diffusion model loses few of them.",
         tuple(f"attribution/{arm}" for arm in ("sharp", "samples-sharp", "samples")),
         lambda sharp, drawn, first: (
             0.9 < ratio(drawn, "stars") / ratio(sharp, "stars") < 1

@@ -1,9 +1,9 @@
 """The study ``decoder_study``: which remedy brings back what, and what a critic buys.
 
-``vae-f8-sharp`` went on from ``vae-f8-perceptual`` with three remedies at once: a head
-that works at full resolution, a loss in bands of the spectrum, and a critic held back
-by R1. The arm ``all`` has them all and is the preset ``sharp-start``; every other arm
-lacks one thing. All see the same images for the same steps from the same start.
+``vae-f8-sharp-start`` went on from ``vae-f8-perceptual`` with three remedies at once: a
+head that works at full resolution, a loss in bands of the spectrum, and a critic held
+back by R1. The arm ``all`` has them all and is the preset ``sharp-start``; every other
+arm lacks one thing. All see the same images for the same steps from the same start.
 
 ``c4`` and ``c8`` ask what twice the latent channels would bring: both are trained from
 nothing, first on the plain loss and then as ``all``, and differ in their channels.
@@ -39,19 +39,18 @@ from ldm_tutorial.training.presets import VAE_PRESETS
 from ldm_tutorial.training.recipes import VAERecipe
 from ldm_tutorial.vae import VAEConfig
 
-CHANGES: dict[str, dict[str, Any]] = {
+WITHOUT: dict[str, dict[str, Any]] = {
     "all": {},
     "no-critic": {"adversarial_weight": 0.0},
     "no-r1": {"r1_weight": 0.0},
     "no-bands": {"band_weight": 0.0},
 }
-
 CHANNELS = (4, 8)
 
 
 def decoder_arms(scale: Scale) -> dict[str, Arm]:
-    names = (*CHANGES, "no-head")
-    arms: dict[str, Arm] = {name: partial(train_arm, scale, name) for name in names}
+    names = (*WITHOUT, "no-head")
+    arms: dict[str, Arm] = {name: partial(train_without, scale, name) for name in names}
     return arms | {f"c{C}": partial(train_channels, scale, C) for C in CHANNELS}
 
 
@@ -68,10 +67,10 @@ def decoder_recipe(scale: Scale, name: str) -> VAERecipe:
     )
     if name == "no-head":
         return replace(recipe, vae=VAEConfig())
-    return replace(recipe, loss=replace(recipe.loss, **CHANGES[name]))
+    return replace(recipe, loss=replace(recipe.loss, **WITHOUT[name]))
 
 
-def train_arm(scale: Scale, name: str, folder: Path) -> tuple[Row, Pictures]:
+def train_without(scale: Scale, name: str, folder: Path) -> tuple[Row, Pictures]:
     recipe = decoder_recipe(scale, name)
     return trained(scale, recipe, config_to_dict(recipe), folder)
 
