@@ -130,6 +130,21 @@ def test_every_stage_has_a_record_and_its_command_is_in_the_readme(name):
     assert before is None or before in [*STAGES, *PRESETS]
 
 
+def came_from(name):
+    """The runs that made ``name``, the last first: each went on from the one before."""
+    while name:
+        yield name
+        name = ((STAGES | PRESETS)[name].init or "").removeprefix("runs/")
+
+
+def test_the_best_model_is_made_in_few_runs():
+    """An autoencoder in three, the diffusion model on it in one."""
+    autoencoder, model = (list(came_from(f"{n}-f8-sharp")) for n in ("vae", "ldm"))
+    assert autoencoder == ["vae-f8-sharp", "vae-f8-sharp-start", "vae-f8"]
+    assert model == ["ldm-f8-sharp"]
+    assert "--vae runs/vae-f8-sharp " in results("ldm-f8-sharp")["command"]
+
+
 @pytest.mark.parametrize("name", PRESETS)
 def test_records_agree_with_the_recipe_and_the_weights(name):
     """What the book prints from data/results is what the preset would train."""

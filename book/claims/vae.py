@@ -291,16 +291,17 @@ VAE = [
     ),
     Claim(
         PAGE,
-        "The decibels are back: the third autoencoder is above both others, and after "
-        "its second run by nearly one decibel above L1.",
-        ("vae-f8", "vae-f8-perceptual", "vae-f8-sharp-start", "vae-f8-sharp"),
-        lambda l1, second, start, third: (
+        "After the encoder's run it keeps more of the stars, windows, trunks, ridge "
+        "edges and texture than the second autoencoder, for the same decibels, "
+        "although it saw fewer than half as many images.",
+        ("vae-f8-perceptual-start", "vae-f8-perceptual", "vae-f8-sharp-start"),
+        lambda first, second, third: (
             all(
-                more(other, mine, "reconstruction.psnr")
-                for other in (l1, second)
-                for mine in (start, third)
+                more(second, third, recall(kind))
+                for kind in ("stars", "windows", "trunks", "ridge edges", "texture")
             )
-            and 0.85 < decibels(third, l1) < 1
+            and equal(second, third, "reconstruction.psnr")
+            and 2 * third["images_seen"] < first["images_seen"] + second["images_seen"]
         ),
         differ=None,
         n=N,
@@ -308,40 +309,28 @@ VAE = [
     ),
     Claim(
         PAGE,
-        "After the first run it kept as much of windows, waves, trunks and texture as "
-        "the second autoencoder, to within the intervals, and fewer of the stars, 0.39 "
-        "where the second has 0.53.",
-        ("vae-f8-perceptual", "vae-f8-sharp-start"),
-        lambda second, third: (
+        "The decoder's run brings the decibels back, 30.7 of them, 1.1 more than L1 "
+        "has. Of windows, waves and ridge edges the same is kept as before; of trunks "
+        "and texture a little less; of the stars 0.47 where it was 0.59.",
+        ("vae-f8", "vae-f8-sharp-start", "vae-f8-sharp"),
+        lambda l1, start, third: (
             all(
-                equal(second, third, recall(kind))
-                for kind in ("windows", "waves", "trunks", "texture")
+                equal(start, third, recall(kind))
+                for kind in ("windows", "waves", "ridge edges")
             )
-            and more(third, second, recall("stars"))
+            and all(
+                more(third, start, recall(kind))
+                for kind in ("trunks", "texture", "stars")
+            )
         ),
         differ=None,
         n=N,
         numbers={
-            "0.39": lambda second, third: get(third, recall("stars")),
-            "0.53": lambda second, third: get(second, recall("stars")),
+            "30.7": lambda l1, start, third: get(third, "reconstruction.psnr"),
+            "1.1": lambda l1, start, third: decibels(third, l1),
+            "0.47": lambda l1, start, third: get(third, recall("stars")),
+            "0.59": lambda l1, start, third: get(start, recall("stars")),
         },
-        because=MANY_THINGS,
-    ),
-    Claim(
-        PAGE,
-        "After its own second run 0.46 of the stars are back, and of windows, trunks "
-        "and ridge edges it keeps more than the second autoencoder.",
-        ("vae-f8-perceptual", "vae-f8-sharp-start", "vae-f8-sharp"),
-        lambda second, start, third: (
-            all(
-                more(second, third, recall(kind))
-                for kind in ("windows", "trunks", "ridge edges")
-            )
-            and more(start, third, recall("stars"))
-        ),
-        differ=None,
-        n=N,
-        numbers={"0.46": lambda second, start, third: get(third, recall("stars"))},
         because=MANY_THINGS,
     ),
     Claim(
@@ -375,33 +364,24 @@ VAE = [
     ),
     Claim(
         PAGE,
-        "The grid then reads 2.6, PSNR is 0.18 dB *higher*, and the finest octave has "
-        "0.75 of its true strength in place of 0.90",
+        "PSNR is then 0.22 dB *higher*, and the finest octave has 0.81 of its true "
+        "strength in place of 0.98",
         ("vae-f8-sharp",),
         lambda row: get(row, "checkerboard.kept.n") == 500,
         numbers={
-            "2.6": lambda row: get(row, "checkerboard.removed.grid"),
-            "0.18": lambda row: (
+            "0.22": lambda row: (
                 get(row, "checkerboard.removed.psnr")
                 - get(row, "checkerboard.kept.psnr")
             ),
-            "0.75": lambda row: finest(row, "removed"),
-            "0.90": lambda row: finest(row, "kept"),
+            "0.81": lambda row: finest(row, "removed"),
+            "0.98": lambda row: finest(row, "kept"),
         },
-    ),
-    Claim(
-        PAGE,
-        "too faint to be seen, but 4.8 times as high in the spectrum as its "
-        "surroundings.",
-        ("vae-f8-sharp",),
-        lambda row: get(row, "checkerboard.kept.grid") > 4,
-        numbers={"4.8": lambda row: get(row, "checkerboard.kept.grid")},
     ),
     Claim(
         PAGE,
         "gradients are 0.7 times as strong as in the originals with L1, 1.3 times in "
         "the second autoencoder and 1.0 times in the third; and of the stars that are "
-        "counted in the originals, 79 % are counted in the second and 62 % in the "
+        "counted in the originals, 79 % are counted in the second and 65 % in the "
         "third.",
         SEEN,
         lambda *rows: max(get(r, "measures.gradient.ci95") for r in rows) < 0.05,
@@ -412,7 +392,7 @@ VAE = [
             "1.3": lambda *rows: get(rows[1], "measures.gradient.ratio"),
             "1.0": lambda *rows: get(rows[2], "measures.gradient.ratio"),
             "79 %": lambda *rows: get(rows[1], "measures.stars.ratio"),
-            "62 %": lambda *rows: get(rows[2], "measures.stars.ratio"),
+            "65 %": lambda *rows: get(rows[2], "measures.stars.ratio"),
         },
         because=MANY_THINGS,
     ),

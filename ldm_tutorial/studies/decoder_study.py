@@ -1,9 +1,9 @@
 """The study ``decoder_study``: which remedy brings back what, and what a critic buys.
 
-``vae-f8-sharp-start`` went on from ``vae-f8-perceptual`` with three remedies at once: a
-head that works at full resolution, a loss in bands of the spectrum, and a critic held
-back by R1. The arm ``all`` has them all and is the preset ``sharp-start``; every other
-arm lacks one thing. All see the same images for the same steps from the same start.
+The arm ``all`` goes on from ``vae-f8-perceptual``, whose decoder weaves a grid, with
+three remedies at once: a head that works at full resolution, a loss in bands of the
+spectrum, and a critic held back by R1. Every other arm lacks one thing. All see the
+same images for the same steps from the same start.
 
 ``c4`` and ``c8`` ask what twice the latent channels would bring: both are trained from
 nothing, first on the plain loss and then as ``all``, and differ in their channels.
@@ -34,8 +34,9 @@ from ldm_tutorial.studies.study import (
     reconstructed,
     trained_vae,
 )
-from ldm_tutorial.training.config import Log
-from ldm_tutorial.training.presets import VAE_PRESETS
+from ldm_tutorial.training.config import Log, TrainConfig
+from ldm_tutorial.training.discriminator import DiscriminatorConfig
+from ldm_tutorial.training.losses import VAELossConfig
 from ldm_tutorial.training.recipes import VAERecipe
 from ldm_tutorial.vae import VAEConfig
 
@@ -46,6 +47,30 @@ WITHOUT: dict[str, dict[str, Any]] = {
     "no-bands": {"band_weight": 0.0},
 }
 CHANNELS = (4, 8)
+REMEDIES = VAERecipe(
+    length=50_000,
+    init="vae-f8-perceptual",
+    vae=VAEConfig(head_channels=16),
+    loss=VAELossConfig(
+        perceptual="scenenet",
+        perceptual_weight=0.25,
+        contrast_weight=1.0,
+        band_weight=0.2,
+        adversarial_weight=0.1,
+        adversarial_start=100,
+        r1_weight=1.0,
+        discriminator=DiscriminatorConfig(norm="none"),
+    ),
+    train=TrainConfig(
+        steps=600,
+        batch_size=16,
+        learning_rate=5e-4,
+        ema_decay=0.99,
+        precision="bf16",
+        checkpoint_every=50,
+        seed=2,
+    ),
+)
 
 
 def decoder_arms(scale: Scale) -> dict[str, Arm]:
@@ -55,15 +80,13 @@ def decoder_arms(scale: Scale) -> dict[str, Arm]:
 
 
 def decoder_recipe(scale: Scale, name: str) -> VAERecipe:
-    """The preset ``sharp-start`` but for one thing; at a smaller scale for fewer
-    steps."""
-    sharp = VAE_PRESETS["sharp-start"]
-    steps = min(sharp.train.steps, 2 * scale.vae.steps)
+    """``REMEDIES`` but for one thing; at a smaller scale for fewer steps."""
+    steps = min(REMEDIES.train.steps, 2 * scale.vae.steps)
     recipe = replace(
-        sharp,
+        REMEDIES,
         length=min(50_000, scale.images),
-        loss=replace(sharp.loss, adversarial_start=min(100, steps // 3)),
-        train=replace(sharp.train, steps=steps, warmup_steps=min(50, steps // 2)),
+        loss=replace(REMEDIES.loss, adversarial_start=min(100, steps // 3)),
+        train=replace(REMEDIES.train, steps=steps, warmup_steps=min(50, steps // 2)),
     )
     if name == "no-head":
         return replace(recipe, vae=VAEConfig())

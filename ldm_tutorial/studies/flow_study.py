@@ -2,8 +2,9 @@
 
 All arms see the latents of ``vae-f8`` and get the operations that ``Scale.ldm`` is for
 the UNet; the transformer, which needs more for a step, gets fewer steps. Each arm
-differs from the one before in one thing: what is predicted, along which path (its
-schedule and its times), by which network.
+differs from the one before in one thing: what is predicted (``unet-v``), along which
+path, its schedule and its times (``unet-v-cosine``, nearly that of a flow), whether the
+target is the speed along it (``unet-flow``), by which network (``dit-flow``).
 """
 
 from dataclasses import replace
@@ -21,6 +22,7 @@ from ldm_tutorial.evaluation.samples import evaluate_samples
 from ldm_tutorial.flow import FlowMatching
 from ldm_tutorial.landscapes.factors import CLASS_NAMES
 from ldm_tutorial.records import Row
+from ldm_tutorial.schedule import ScheduleConfig
 from ldm_tutorial.storage import config_to_dict
 from ldm_tutorial.studies.study import (
     DATA,
@@ -35,10 +37,13 @@ from ldm_tutorial.studies.study import (
 from ldm_tutorial.training.recipes import LDMRecipe, Network, build_denoiser
 
 FLOW: Any = FlowMatching()
+# v along nearly a flow's path, at the times that a flow draws
+ON_COSINE = Objective(ScheduleConfig("cosine"), "v", logit_normal=FLOW.logit_normal)
 # name: what is predicted and how, by which network
 ARMS: dict[str, tuple[Any, Network]] = {
     "unet-eps": (Objective(), "unet"),
     "unet-v": (Objective(prediction_type="v"), "unet"),
+    "unet-v-cosine": (ON_COSINE, "unet"),
     "unet-flow": (FLOW, "unet"),
     "dit-flow": (FLOW, "dit"),
 }

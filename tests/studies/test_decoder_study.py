@@ -6,13 +6,13 @@ import pytest
 from records import flat
 
 from ldm_tutorial.studies.decoder_study import (
+    REMEDIES,
     channel_recipes,
     decoder_arms,
     decoder_recipe,
     standing,
 )
 from ldm_tutorial.studies.study import SCALES
-from ldm_tutorial.training.presets import VAE_PRESETS
 
 DIFFERS = {
     "all": set(),
@@ -45,8 +45,8 @@ def test_the_arms_of_channels_differ_in_them_alone(scale):
         assert (four["vae.latent_channels"], eight["vae.latent_channels"]) == (4, 8)
 
 
-def test_with_everything_it_is_the_preset():
-    assert decoder_recipe(SCALES["cpu"], "all") == VAE_PRESETS["sharp-start"]
+def test_with_everything_it_has_all_remedies():
+    assert decoder_recipe(SCALES["cpu"], "all") == REMEDIES
 
 
 def test_the_game_is_judged_by_its_last_half():

@@ -31,17 +31,30 @@ def differing(a, b):
 @pytest.mark.parametrize("scale", SCALES)
 def test_every_model_differs_from_the_one_before_in_one_thing(scale):
     scale = SCALES[scale]
-    eps, v, flow, dit = (
+    eps, v, cosine, flow, dit = (
         flow_study.flow_recipe(scale, name) for name in flow_study.ARMS
     )
     assert differing(eps, v) == {"objective.prediction_type"}
-    assert all(name.startswith("objective.") for name in differing(v, flow))
+    path = {"objective.schedule.name", "objective.logit_normal"}
+    assert differing(v, cosine) == path
+    assert all(name.startswith("objective.") for name in differing(cosine, flow))
+    assert cosine.objective.logit_normal == flow.objective.logit_normal
     # as many operations, and so fewer steps
     assert differing(flow, dit) <= {"denoiser", "train.steps"}
     one, other = (r.train.steps * flow_study.step_gflops(r) for r in (flow, dit))
     assert other == pytest.approx(one, rel=1 / min(flow.train.steps, dit.train.steps))
     (seed,) = differing(flow, flow_study.flow_recipe(scale, "unet-flow", 2))
     assert seed == "train.seed"
+
+
+def test_the_cosine_schedule_is_nearly_the_path_of_a_flow():
+    """The log-SNR of both at the same share of their times, chapter 6 (6.2)."""
+    alpha_bar = flow_study.ON_COSINE.noise_schedule.alpha_bar[99:900].double()
+    t = torch.arange(100, 901).double() / 1000
+    logit = alpha_bar.logit(), 2 * ((1 - t) / t).log()
+    assert (logit[0] - logit[1]).abs().max() < 1 < logit[1].std()
+    linear = flow_study.Objective().noise_schedule.alpha_bar[99:900].double().logit()
+    assert (linear - logit[1]).abs().max() > 3
 
 
 def test_a_step_counts_the_batch_and_both_passes():
