@@ -41,9 +41,9 @@ OPENING = [
         ),
         (
             "README",
-            "`ldm-f8-sharp`, which drew the picture above, is the end of five runs that "
-            "took 3.1 hours together on one CPU core: three for its autoencoder, one "
-            "for the network in that one's loss, and one for the diffusion model.",
+            "`ldm-f8-sharp`, which drew the picture above, is the end of five runs "
+            "that took 3.1 hours together on one CPU core: three for its autoencoder, "
+            "one for the network in that one's loss, and one for the diffusion model.",
         ),
     )
 ]
