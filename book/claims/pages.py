@@ -30,19 +30,19 @@ OPENING = [
         sentence,
         tuple(CHAIN),
         on_one_core,
-        numbers={"3.1": hours},
+        numbers={"3.2": hours},
         differ=None,
     )
     for page, sentence in (
         (
             "index",
-            "after 3.1 hours of training on one CPU core, every run and every network "
+            "after 3.2 hours of training on one CPU core, every run and every network "
             "counted",
         ),
         (
             "README",
             "`ldm-f8-sharp`, which drew the picture above, is the end of five runs "
-            "that took 3.1 hours together on one CPU core: three for its autoencoder, "
+            "that took 3.2 hours together on one CPU core: three for its autoencoder, "
             "one for the network in that one's loss, and one for the diffusion model.",
         ),
     )
