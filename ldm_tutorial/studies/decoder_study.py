@@ -2,8 +2,9 @@
 
 The arm ``all`` goes on from ``vae-f8-perceptual``, whose decoder weaves a grid, with
 three remedies at once: a head that works at full resolution, a loss in bands of the
-spectrum, and a critic held back by R1. Every other arm lacks one thing. All see the
-same images for the same steps from the same start.
+spectrum, and a critic held back by R1. Every other arm lacks one thing, or has three
+times the critic's weight. All see the same images for the same steps from the same
+start.
 
 ``c4`` and ``c8`` ask what twice the latent channels would bring: both are trained from
 nothing, first on the plain loss and then as ``all``, and differ in their channels.
@@ -40,9 +41,10 @@ from ldm_tutorial.training.losses import VAELossConfig
 from ldm_tutorial.training.recipes import VAERecipe
 from ldm_tutorial.vae import VAEConfig
 
-WITHOUT: dict[str, dict[str, Any]] = {
+DIFFERENT: dict[str, dict[str, Any]] = {
     "all": {},
     "no-critic": {"adversarial_weight": 0.0},
+    "loud-critic": {"adversarial_weight": 0.3},
     "no-r1": {"r1_weight": 0.0},
     "no-bands": {"band_weight": 0.0},
 }
@@ -74,7 +76,7 @@ REMEDIES = VAERecipe(
 
 
 def decoder_arms(scale: Scale) -> dict[str, Arm]:
-    names = (*WITHOUT, "no-head")
+    names = (*DIFFERENT, "no-head")
     arms: dict[str, Arm] = {name: partial(train_without, scale, name) for name in names}
     return arms | {f"c{C}": partial(train_channels, scale, C) for C in CHANNELS}
 
@@ -90,7 +92,7 @@ def decoder_recipe(scale: Scale, name: str) -> VAERecipe:
     )
     if name == "no-head":
         return replace(recipe, vae=VAEConfig())
-    return replace(recipe, loss=replace(recipe.loss, **WITHOUT[name]))
+    return replace(recipe, loss=replace(recipe.loss, **DIFFERENT[name]))
 
 
 def train_without(scale: Scale, name: str, folder: Path) -> tuple[Row, Pictures]:

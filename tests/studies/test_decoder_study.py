@@ -17,6 +17,7 @@ from ldm_tutorial.studies.study import SCALES
 DIFFERS = {
     "all": set(),
     "no-critic": {"loss.adversarial_weight"},
+    "loud-critic": {"loss.adversarial_weight"},
     "no-r1": {"loss.r1_weight"},
     "no-bands": {"loss.band_weight"},
     "no-head": {"vae.head_channels"},
@@ -25,7 +26,7 @@ DIFFERS = {
 
 @pytest.mark.parametrize("scale", SCALES)
 @pytest.mark.parametrize("name", DIFFERS)
-def test_an_arm_lacks_one_thing(scale, name):
+def test_an_arm_differs_in_one_thing(scale, name):
     whole = flat(asdict(decoder_recipe(SCALES[scale], "all")))
     recipe = decoder_recipe(SCALES[scale], name)
     settings = flat(asdict(recipe))
