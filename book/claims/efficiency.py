@@ -7,7 +7,7 @@ from claims.claim import Claim, Row, equal, get, more
 PAGE = "05_efficiency"
 SEEDS = range(3)
 STARS = "reconstruction.details.stars.recall"
-SHARP = "ldm-f8-sharp"
+STAGES = ("-start", "-middle", "-long", "-late", "")  # of ldm-f8
 
 
 SPACE = (
@@ -183,8 +183,11 @@ EFFICIENCY = [
     Claim(
         PAGE,
         "from nothing and in one run of 8,000 steps, where `ldm-f8` had 36,800 in five",
-        (*(f"ldm-f8{n}" for n in ("-start", "-middle", "-long", "-late", "")), SHARP),
-        lambda *runs: runs[-1]["recipe"]["init"] is None and len(runs[:-1]) == 5,
+        tuple(f"ldm-f8{n}" for n in (*STAGES, "-sharp")),
+        lambda *runs: (
+            [run["recipe"].get("init") for run in runs]
+            == [None, *(f"runs/ldm-f8{n}" for n in STAGES[:-1]), None]
+        ),
         differ=None,
         numbers={
             "8,000": lambda *runs: runs[-1]["steps"],

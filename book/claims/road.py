@@ -44,8 +44,9 @@ def extreme(which: Callable[..., float], part: slice):
     return lambda *rows: which(at(row, 5) for row in rows[part])
 
 
-V, FLOW, DIT = (seeds("flow_study", k) for k in ("unet-v", "unet-flow", "dit-flow"))
-COSINE = seeds("flow_study", "unet-v-cosine")
+V, COSINE, FLOW, DIT = (
+    seeds("flow_study", k) for k in ("unet-v", "unet-v-cosine", "unet-flow", "dit-flow")
+)
 EPS = "flow_study/unet-eps-seed0"
 
 

@@ -35,9 +35,8 @@ from ldm_tutorial.studies.study import (
     reconstructed,
     trained_vae,
 )
-from ldm_tutorial.training.config import Log, TrainConfig
-from ldm_tutorial.training.discriminator import DiscriminatorConfig
-from ldm_tutorial.training.losses import VAELossConfig
+from ldm_tutorial.training.config import Log
+from ldm_tutorial.training.presets import VAE_PRESETS
 from ldm_tutorial.training.recipes import VAERecipe
 from ldm_tutorial.vae import VAEConfig
 
@@ -49,27 +48,22 @@ DIFFERENT: dict[str, dict[str, Any]] = {
     "no-bands": {"band_weight": 0.0},
 }
 CHANNELS = (4, 8)
-REMEDIES = VAERecipe(
-    length=50_000,
+SHARP = VAE_PRESETS["sharp"]
+# Its head, its critic and its losses, in other amounts, and both halves are trained.
+REMEDIES = replace(
+    SHARP,
     init="vae-f8-perceptual",
-    vae=VAEConfig(head_channels=16),
-    loss=VAELossConfig(
-        perceptual="scenenet",
-        perceptual_weight=0.25,
-        contrast_weight=1.0,
-        band_weight=0.2,
-        adversarial_weight=0.1,
-        adversarial_start=100,
-        r1_weight=1.0,
-        discriminator=DiscriminatorConfig(norm="none"),
+    freeze_encoder=False,
+    remove_checkerboard=False,
+    loss=replace(
+        SHARP.loss, contrast_weight=1.0, band_weight=0.2, adversarial_weight=0.1
     ),
-    train=TrainConfig(
+    train=replace(
+        SHARP.train,
         steps=600,
-        batch_size=16,
         learning_rate=5e-4,
         ema_decay=0.99,
         precision="bf16",
-        checkpoint_every=50,
         seed=2,
     ),
 )
